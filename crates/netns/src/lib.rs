@@ -1,0 +1,1 @@
+//! Linux network namespaces: bridges, veth pairs, addresses, NAT and published ports, over netlink.

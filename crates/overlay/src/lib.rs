@@ -1,0 +1,1 @@
+//! Linux overlay file systems: layers, a writable upper directory, detached mounts.
