@@ -1,0 +1,193 @@
+//! The launcher: reads the plan, prepares, clones the container's first process, which carries the plan out, and stays as
+//! its monitor. No libc, no allocation, no panic.
+#![no_std]
+#![no_main]
+#![no_builtins]
+
+mod mem;
+mod monitor;
+mod run;
+mod sys;
+#[path = "../src/wire.rs"]
+#[allow(dead_code, reason = "the library's half of the format")]
+mod wire;
+
+use run::Run;
+use sys::{ENOSYS, call, new, nr};
+use wire::{BEFORE, CLONE, Report};
+
+// The kernel enters with the stack pointer at argc; hand that address to Rust on an aligned stack.
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {0}", "ud2", sym start);
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x30, xzr", "mov x0, sp", "bl {0}", "brk 1", sym start);
+
+/// Arguments: name, descriptor of the plan, its length, descriptor of the report pipe; decimal.
+unsafe extern "C" fn start(stack: *const usize) -> ! {
+    // SAFETY: the System V ABI puts argc and argv there; the library always passes four.
+    unsafe {
+        if *stack < 4 {
+            exit(126);
+        }
+        let number = |n: usize| decimal(*stack.add(1 + n) as *const u8);
+        let (plan, length, report) = (number(1), number(2), number(3));
+        default_signals();
+        let base = call(nr::MMAP, [0, length, 3 /* read, write */, 2 /* private */, plan, 0]);
+        let failed = if base < 0 {
+            Report { step: BEFORE, errno: -base as i32 }
+        } else {
+            call(nr::CLOSE, [plan, 0, 0, 0, 0, 0]);
+            match launch(base as *mut u8, length) {
+                Ok(()) => exit(0),
+                Err(failed) => failed,
+            }
+        };
+        call(nr::WRITE, [report, &raw const failed as usize, size_of::<Report>(), 0, 0, 0]);
+        exit(125)
+    }
+}
+
+/// What the caller ignores must not be ignored in a container, and an ignored SIGCHLD would lose the exit status.
+unsafe fn default_signals() {
+    let action = [0usize; 4];
+    let mut signal = 1;
+    while signal <= 64 {
+        // SAFETY: a zeroed sigaction is SIG_DFL; SIGKILL and SIGSTOP answer EINVAL.
+        unsafe { call(nr::RT_SIGACTION, [signal, action.as_ptr() as usize, 0, 8, 0, 0]) };
+        signal += 1;
+    }
+}
+
+unsafe fn launch(base: *mut u8, length: usize) -> Result<(), Report> {
+    // SAFETY: a private mapping of our own.
+    unsafe {
+        let mut run = Run::new(base, length)?;
+        run.steps(0, run.header.prepare)?;
+        let mut go = [-1i32; 2];
+        let piped = call(nr::PIPE2, [go.as_mut_ptr() as usize, 0o2000000 /* O_CLOEXEC */, 0, 0, 0, 0]);
+        if piped < 0 {
+            return Err(Report { step: CLONE, errno: -piped as i32 });
+        }
+        let mut pidfd = -1i32;
+        let pid = clone(&run, &mut pidfd);
+        if pid < 0 {
+            return Err(Report { step: CLONE, errno: -pid as i32 });
+        }
+        if pid == 0 {
+            return child(&mut run, go);
+        }
+        call(nr::CLOSE, [go[0] as usize, 0, 0, 0, 0, 0]);
+        let child = monitor::Child { pid: pid as i32, pidfd, go: go[1] };
+        monitor::release(&mut run, &child)?;
+        let (control, kept) = (run.header.control, run.header.kept);
+        call(nr::MUNMAP, [base as usize, length, 0, 0, 0, 0]);
+        monitor::watch(control, kept, &child);
+    }
+    Ok(())
+}
+
+/// In the child: waits for the go byte, then the steps. Returns only with a failure: the last step executes the program.
+unsafe fn child(run: &mut Run, go: [i32; 2]) -> Result<(), Report> {
+    // SAFETY: descriptors of ours, a byte on this stack.
+    unsafe {
+        call(nr::CLOSE, [go[1] as usize, 0, 0, 0, 0, 0]);
+        let mut word = 0u8;
+        if call(nr::READ, [go[0] as usize, &raw mut word as usize, 1, 0, 0, 0]) != 1 {
+            exit(124);
+        }
+        call(nr::PRCTL, [4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0, 0]);
+        run.monitor = go[0];
+        let first = run.header.prepare + run.header.maps;
+        run.steps(first, run.header.child)?;
+        Err(Report { step: first + run.header.child, errno: sys::EBADMSG })
+    }
+}
+
+/// struct clone_args of clone3(2) as of Linux 5.7.
+#[repr(C)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const SIGCHLD: u64 = 17;
+
+/// A fork with the plan's flags: memory is copied, so that returning twice is no trouble.
+unsafe fn clone(run: &Run, pidfd: &mut i32) -> isize {
+    let mut args = CloneArgs {
+        flags: run.header.clone_flags | CLONE_PIDFD,
+        pidfd: pidfd as *mut i32 as u64,
+        exit_signal: SIGCHLD,
+        child_tid: 0,
+        parent_tid: 0,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    if run.header.cgroup >= 0 {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = run.header.cgroup as u64;
+    }
+    // SAFETY: the structure lives on this stack; the child gets a copy of it all.
+    let pid = unsafe { call(new::CLONE3, [&raw mut args as usize, size_of::<CloneArgs>(), 0, 0, 0, 0]) };
+    if pid != -ENOSYS {
+        return pid;
+    }
+    // A filter that refuses clone3, as containers' do: clone(2), and the child joins its group by itself. The low byte
+    // is the exit signal there, so a time namespace cannot be asked for.
+    let flags = (args.flags & 0xffff_ffff) | SIGCHLD;
+    if run.header.clone_flags & 0xff != 0 || (run.header.cgroup >= 0 && run.header.procs < 0) {
+        return -ENOSYS;
+    }
+    // SAFETY: as above; the third argument is where the pidfd goes on every architecture we know.
+    let pid = unsafe { call(nr::CLONE, [flags as usize, 0, pidfd as *mut i32 as usize, 0, 0, 0]) };
+    if pid == 0 && run.header.procs >= 0 {
+        // SAFETY: one byte of a literal.
+        let joined = unsafe { call(nr::WRITE, [run.header.procs as usize, c"0".as_ptr() as usize, 1, 0, 0, 0]) };
+        if joined < 0 {
+            let failed = Report { step: CLONE, errno: -joined as i32 };
+            // SAFETY: a report on this stack.
+            unsafe { call(nr::WRITE, [run.header.report as usize, &raw const failed as usize, 8, 0, 0, 0]) };
+            exit(125);
+        }
+    }
+    pid
+}
+
+unsafe fn decimal(mut digits: *const u8) -> usize {
+    let mut value = 0usize;
+    // SAFETY: a NUL ends every argument.
+    unsafe {
+        while *digits != 0 {
+            value = value.wrapping_mul(10).wrapping_add((*digits).wrapping_sub(b'0') as usize);
+            digits = digits.add(1);
+        }
+    }
+    value
+}
+
+fn exit(code: usize) -> ! {
+    loop {
+        // SAFETY: does not return and touches no memory.
+        unsafe { call(nr::EXIT_GROUP, [code, 0, 0, 0, 0, 0]) };
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    exit(123)
+}

@@ -1,0 +1,179 @@
+//! After the clone, on the parent's side: the maps, the go byte, then the container's monitor until PID 1 has ended.
+
+use crate::run::Run;
+use crate::sys::{EAGAIN, EINTR, call, new, nr};
+use crate::wire::{CHILD_SLOT, DETACH, ENDED, GO, KEPT, Message, Report, STARTED};
+
+const MSG_NOSIGNAL: usize = 0x4000;
+const SIGKILL: usize = 9;
+const POLLIN: u16 = 1;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Poll {
+    fd: i32,
+    events: u16,
+    revents: u16,
+}
+
+/// The child as its monitor knows it.
+pub(crate) struct Child {
+    pub pid: i32,
+    pub pidfd: i32,
+    /// Writing end of the pipe that the child waits on.
+    pub go: i32,
+}
+
+/// Writes the maps, tells the caller, lets the child go. An error is for the report.
+///
+/// # Safety
+/// The plan's calls are the library's promise.
+pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report> {
+    let (first, count) = (run.header.prepare, run.header.maps);
+    // SAFETY: descriptors of ours and memory on this stack.
+    unsafe {
+        if count > 0 {
+            let mut name = [0u8; 24];
+            let proc = call(nr::OPENAT, [usize::MAX - 99, path(child.pid, &mut name), 0o12200000 /* O_PATH | O_CLOEXEC */, 0, 0, 0]);
+            if proc < 0 {
+                return Err(Report { step: first, errno: -proc as i32 });
+            }
+            run.slots[CHILD_SLOT as usize] = proc as i32;
+            run.steps(first, count)?;
+        }
+        // Not before the maps: what is not dumpable belongs to root in /proc.
+        call(nr::PRCTL, [4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0, 0]);
+        let started = Message { kind: STARTED, code: child.pid, ..EMPTY };
+        send(run.header.control, &started, child.pidfd);
+        if run.header.hold != 0 {
+            let mut word = 0u8;
+            while call(nr::READ, [run.header.control as usize, &raw mut word as usize, 1, 0, 0, 0]) == -EINTR {}
+            if word != GO {
+                kill(child);
+            }
+        }
+        call(nr::WRITE, [child.go as usize, c"g".as_ptr() as usize, 1, 0, 0, 0]);
+    }
+    Ok(())
+}
+
+/// Waits for the child's end and passes it on. Does not return before.
+///
+/// # Safety
+/// Every descriptor but those named here may be closed.
+pub(crate) unsafe fn watch(control: i32, kept: [i32; KEPT], child: &Child) {
+    // SAFETY: numbers, and memory on this stack.
+    unsafe {
+        // The caller's directory must not stay busy on our account.
+        call(nr::CHDIR, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]);
+        let [a, b, c, d, e, f] = kept;
+        close_all_but(&[control, child.pidfd, child.go, a, b, c, d, e, f]);
+        let mut polls = [
+            Poll { fd: child.pidfd, events: POLLIN, revents: 0 },
+            Poll { fd: control, events: POLLIN, revents: 0 },
+        ];
+        loop {
+            call(nr::PPOLL, [polls.as_mut_ptr() as usize, 2, 0, 0, 8, 0]);
+            if polls[0].revents != 0 {
+                break;
+            }
+            if polls[1].revents == 0 {
+                continue;
+            }
+            let mut word = 0u8;
+            let got = call(nr::READ, [control as usize, &raw mut word as usize, 1, 0, 0, 0]);
+            if got == -EAGAIN || got == -EINTR {
+                continue;
+            }
+            if got > 0 && word != DETACH {
+                continue;
+            }
+            polls[1].fd = -1; // poll(2) skips it
+            if got <= 0 {
+                kill(child);
+            }
+        }
+        send(control, &reap(child), -1);
+    }
+}
+
+unsafe fn kill(child: &Child) {
+    // SAFETY: numbers only.
+    unsafe { call(new::PIDFD_SEND_SIGNAL, [child.pidfd as usize, SIGKILL, 0, 0, 0, 0]) };
+}
+
+/// waitid(2) with the kernel's fifth argument, the resource usage.
+unsafe fn reap(child: &Child) -> Message {
+    let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, pad, pid, uid, status
+    let mut usage = [0u64; 18]; // struct rusage: ru_utime, ru_stime, …
+    // SAFETY: both are as long as the kernel's structures.
+    unsafe {
+        while call(
+            nr::WAITID,
+            [1 /* P_PID */, child.pid as usize, info.as_mut_ptr() as usize, 4 /* WEXITED */, usage.as_mut_ptr() as usize, 0],
+        ) == -EINTR
+        {}
+    }
+    Message {
+        kind: ENDED,
+        code: info[2],
+        status: info[6],
+        user_us: usage[0] * 1_000_000 + usage[1],
+        system_us: usage[2] * 1_000_000 + usage[3],
+        ..EMPTY
+    }
+}
+
+const EMPTY: Message = Message { kind: 0, code: 0, status: 0, reserved: 0, user_us: 0, system_us: 0 };
+
+/// sendmsg(2); `fd` goes along as SCM_RIGHTS unless it is -1. A caller that is gone is no concern.
+unsafe fn send(socket: i32, message: &Message, fd: i32) {
+    let part = [message as *const Message as usize, size_of::<Message>()];
+    let rights: [u64; 3] = [20, 1 | 1 << 32 /* SOL_SOCKET, SCM_RIGHTS */, fd as u32 as u64];
+    let control = if fd < 0 { [0, 0] } else { [rights.as_ptr() as usize, size_of_val(&rights)] };
+    let header = [0usize, 0, part.as_ptr() as usize, 1, control[0], control[1], 0];
+    // SAFETY: a msghdr and what it points to, all on this stack.
+    unsafe { call(nr::SENDMSG, [socket as usize, header.as_ptr() as usize, MSG_NOSIGNAL, 0, 0, 0]) };
+}
+
+/// Closes every descriptor but those in `keep` and below 0: the gaps between them, from the lowest on. Written without an
+/// index that could be out of bounds: a panic has no room here.
+unsafe fn close_all_but(keep: &[i32]) {
+    let mut from = 0i64;
+    loop {
+        let mut next = u32::MAX as i64 + 1;
+        for &fd in keep {
+            if (fd as i64) >= from && (fd as i64) < next {
+                next = fd as i64;
+            }
+        }
+        if next > from {
+            // SAFETY: numbers only.
+            unsafe { call(new::CLOSE_RANGE, [from as usize, (next - 1) as usize, 0, 0, 0, 0]) };
+        }
+        if next > u32::MAX as i64 {
+            return;
+        }
+        from = next + 1;
+    }
+}
+
+/// "/proc/PID" into `name`; returns its address.
+fn path(pid: i32, name: &mut [u8; 24]) -> usize {
+    let mut rest = pid as u32;
+    let mut prefix = b"/proc/".iter().rev();
+    // From the end towards the start; the last byte stays the terminator.
+    let mut start = name.as_ptr() as usize + 23;
+    for place in name.iter_mut().rev().skip(1) {
+        if rest > 0 {
+            *place = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        } else if let Some(&letter) = prefix.next() {
+            *place = letter;
+        } else {
+            break;
+        }
+        start = place as *mut u8 as usize;
+    }
+    start
+}

@@ -1,0 +1,168 @@
+//! After clone: the only code that runs in a process which still shares the caller's memory.
+//!
+//! Rules for everything reachable from `child`: raw system calls only; no allocation, no lock, no libc (its errno and its
+//! signal wrappers are the caller's), no panic, no unwinding, no return. The process joins no cgroup and no namespace: an
+//! out-of-memory kill or a freeze of a container's group would reach the caller through the shared memory.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use crate::launcher_sys::call;
+use crate::wire::{LAUNCH, Report};
+
+/// Everything the child needs, prepared by the caller. Lives until the child has executed or ended (CLONE_VFORK).
+pub(crate) struct Start<'a> {
+    pub image: RawFd,
+    /// Descriptors that the launcher gets; every other one from 3 on closes.
+    pub keep: &'a [RawFd],
+    pub argv: &'a [*const libc::c_char; 5],
+    pub report: RawFd,
+}
+
+const STACK: usize = 32 << 10;
+const GUARD: usize = 64 << 10;
+const AT_EMPTY_PATH: usize = 0x1000;
+const CLOSE_RANGE_CLOEXEC: usize = 4;
+
+/// Clones and executes the launcher in the child. Returns its pidfd when that has happened.
+pub(crate) fn start(start: &Start<'_>) -> io::Result<OwnedFd> {
+    let stack = Stack::new()?;
+    let mut pidfd: RawFd = -1;
+    let all = u64::MAX;
+    let mut before = 0u64;
+    // No handler of the caller's may run in the child, on the child's stack, in the caller's memory. Raw, because libc's
+    // wrapper leaves two of its own signals unblocked.
+    // SAFETY: both sets are eight bytes, as the last argument says.
+    unsafe {
+        call(
+            libc::SYS_rt_sigprocmask as usize,
+            [libc::SIG_SETMASK as usize, &raw const all as usize, &raw mut before as usize, 8, 0, 0],
+        );
+    }
+    // SAFETY: `stack` and `start` outlive the child's use of them, since CLONE_VFORK holds us until it executes or ends.
+    let pid = unsafe { clone(stack.0, &mut pidfd, child, start as *const Start<'_> as *mut c_void) };
+    // SAFETY: as above.
+    unsafe {
+        call(
+            libc::SYS_rt_sigprocmask as usize,
+            [libc::SIG_SETMASK as usize, &raw const before as usize, 0, 8, 0, 0],
+        );
+    }
+    if pid < 0 {
+        return Err(io::Error::from_raw_os_error(-pid as i32));
+    }
+    // SAFETY: the kernel stored a new descriptor there.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+}
+
+/// clone(2) whose child runs `entry(data)` on the new stack. The old call: it has all the flags that are wanted here, is
+/// allowed by filters that refuse clone3, and takes the stack's upper end. libc's wrapper would touch its own state.
+unsafe fn clone(
+    stack: *mut c_void,
+    pidfd: &mut RawFd,
+    entry: unsafe extern "C" fn(*mut c_void) -> !,
+    data: *mut c_void,
+) -> isize {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let top = stack as usize + STACK;
+    let ret: isize;
+    // SAFETY: the child leaves this block only into `entry`, on its own stack; in the caller only the listed registers
+    // change.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone as isize => ret,
+            in("rdi") flags as usize, in("rsi") top, in("rdx") &raw mut *pidfd,
+            in("r10") 0usize, in("r8") 0usize,
+            in("r12") entry, in("r13") data,
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x21",
+            "blr x20",
+            "brk 1",
+            "2:",
+            in("x8") libc::SYS_clone,
+            inlateout("x0") flags as usize => ret,
+            in("x1") top, in("x2") &raw mut *pidfd, in("x3") 0usize, in("x4") 0usize,
+            in("x20") entry, in("x21") data,
+            lateout("x30") _,
+        );
+    }
+    ret
+}
+
+unsafe extern "C" fn child(data: *mut c_void) -> ! {
+    // SAFETY: `start` passed it, and it lives while this runs. Raw calls on numbers and on memory that it owns.
+    unsafe {
+        let start = &*(data as *const Start<'_>);
+        // What the caller holds without CLOEXEC must not reach the launcher; what the plan names keeps its number.
+        call(libc::SYS_close_range as usize, [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]);
+        let mut n = 0;
+        while n < start.keep.len() {
+            let fd = *start.keep.as_ptr().add(n);
+            call(libc::SYS_fcntl as usize, [fd as usize, libc::F_SETFD as usize, 0, 0, 0, 0]);
+            n += 1;
+        }
+        let none: usize = 0;
+        let failed = call(
+            libc::SYS_execveat as usize,
+            [
+                start.image as usize,
+                c"".as_ptr() as usize,
+                start.argv.as_ptr() as usize,
+                &raw const none as usize,
+                AT_EMPTY_PATH,
+                0,
+            ],
+        );
+        let report = Report { step: LAUNCH, errno: -failed as i32 };
+        call(libc::SYS_write as usize, [start.report as usize, &raw const report as usize, 8, 0, 0, 0]);
+        loop {
+            call(libc::SYS_exit_group as usize, [127, 0, 0, 0, 0, 0]);
+        }
+    }
+}
+
+/// A stack of the child's own. Pages below it that cannot be touched catch an overflow.
+struct Stack(*mut c_void);
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+        // SAFETY: a new anonymous mapping.
+        let low = unsafe { libc::mmap(std::ptr::null_mut(), GUARD + STACK, libc::PROT_NONE, flags, -1, 0) };
+        if low == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self(low.wrapping_byte_add(GUARD));
+        // SAFETY: inside the mapping just made.
+        if unsafe { libc::mprotect(stack.0, STACK, libc::PROT_READ | libc::PROT_WRITE) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `new` mapped, and nobody runs on it any more.
+        unsafe { libc::munmap(self.0.wrapping_byte_sub(GUARD), GUARD + STACK) };
+    }
+}

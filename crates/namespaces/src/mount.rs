@@ -1,0 +1,188 @@
+//! What a child mounts in its own mount namespace.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::filesystem::{Filesystem, NODEV, NOSUID, RDONLY};
+
+/// A mount in the child's own mount namespace; missing mount points are made. The target is resolved inside the child's
+/// root: a symbolic link in it cannot lead out.
+///
+/// ```no_run
+/// use isolate_namespaces::{Command, Mount, Namespace};
+/// # fn main() -> isolate_namespaces::Result<()> {
+/// let status = Command::new("/bin/ls")
+///     .unshare([Namespace::Mount, Namespace::Pid])
+///     .root("/srv/alpine")
+///     .mount(Mount::proc())
+///     .mount(Mount::bind("/srv/data", "/data").read_only())
+///     .status()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a description does nothing until a Command mounts it"]
+pub struct Mount {
+    pub(crate) what: What,
+    pub(crate) target: PathBuf,
+    /// A symbolic link at the target is an error.
+    pub(crate) strict: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    Bind { source: PathBuf, attributes: u64 },
+    Tree { tree: Arc<OwnedFd>, attributes: u64 },
+    Filesystem(Filesystem),
+}
+
+impl Mount {
+    /// The file or directory at `source`, with the mounts below it, seen at `target`: live in both directions. Neither
+    /// set-user-id programs nor devices have effect there. The source is looked up by the caller when the plan is made.
+    pub fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
+        let what = What::Bind { source: source.as_ref().to_owned(), attributes: NOSUID | NODEV };
+        Self { what, target: target.as_ref().to_owned(), strict: false }
+    }
+
+    /// A directory that is open, or a detached mount.
+    pub fn tree(tree: impl Into<OwnedFd>, target: impl AsRef<Path>) -> Self {
+        let what = What::Tree { tree: Arc::new(tree.into()), attributes: 0 };
+        Self { what, target: target.as_ref().to_owned(), strict: false }
+    }
+
+    /// A file system of its own.
+    pub fn filesystem(filesystem: Filesystem, target: impl AsRef<Path>) -> Self {
+        Self { what: What::Filesystem(filesystem), target: target.as_ref().to_owned(), strict: false }
+    }
+
+    /// The child's own /proc. Wants [`Namespace::Pid`](crate::Namespace::Pid), else it would show the caller's processes.
+    pub fn proc() -> Self {
+        Self::built_in(Filesystem::new("proc").nosuid().nodev().noexec(), "/proc")
+    }
+
+    /// /dev on a tmpfs: null, zero, full, random, urandom, tty, and the links fd, stdin, stdout, stderr and ptmx.
+    pub fn dev() -> Self {
+        let mut dev = Filesystem::tmpfs().set("mode", "755").set("size", "64k").nosuid().noexec();
+        for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+            dev = dev.device(name, 1, minor);
+        }
+        dev = dev.device("tty", 5, 0);
+        for directory in ["pts", "shm", "mqueue"] {
+            dev = dev.directory(directory, 0o755);
+        }
+        for (name, to) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+            dev = dev.symlink(name, format!("/proc/self/fd{to}"));
+        }
+        Self::built_in(dev.symlink("ptmx", "pts/ptmx"), "/dev")
+    }
+
+    /// /dev/pts: pseudo-terminals of its own (Documentation/filesystems/devpts.rst).
+    pub fn devpts() -> Self {
+        let pts = Filesystem::new("devpts").set("ptmxmode", "0666").set("mode", "0620").set("gid", "5");
+        Self::built_in(pts.nosuid().noexec(), "/dev/pts")
+    }
+
+    /// /dev/shm for POSIX shared memory, at most `size` bytes.
+    pub fn shm(size: u64) -> Self {
+        let shm = Filesystem::tmpfs().set("mode", "1777").set("size", size.to_string());
+        Self::built_in(shm.nosuid().nodev().noexec(), "/dev/shm")
+    }
+
+    /// /dev/mqueue: the message queues of the child's IPC namespace (mq_overview(7)).
+    pub fn mqueue() -> Self {
+        Self::built_in(Filesystem::new("mqueue").nosuid().nodev().noexec(), "/dev/mqueue")
+    }
+
+    /// /sys, read-only. Shows the child's network namespace, and is refused where the child's user namespace does not own
+    /// that.
+    pub fn sysfs() -> Self {
+        Self::built_in(Filesystem::new("sysfs").nosuid().nodev().noexec().read_only(), "/sys")
+    }
+
+    /// A tmpfs of at most `size` bytes, writable for all like /tmp.
+    pub fn tmpfs(target: impl AsRef<Path>, size: u64) -> Self {
+        let tmpfs = Filesystem::tmpfs().set("mode", "1777").set("size", size.to_string());
+        Self::filesystem(tmpfs.nosuid().nodev(), target)
+    }
+
+    /// Nothing below it may be changed; mounts below a bind are read-only too, and there is no moment when they are not.
+    pub fn read_only(mut self) -> Self {
+        match &mut self.what {
+            What::Bind { attributes, .. } | What::Tree { attributes, .. } => *attributes |= RDONLY,
+            What::Filesystem(filesystem) => filesystem.attributes |= RDONLY,
+        }
+        self
+    }
+
+    /// Where it will be seen.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    fn built_in(filesystem: Filesystem, target: &str) -> Self {
+        Self { strict: true, ..Self::filesystem(filesystem, target) }
+    }
+}
+
+/// What becomes the child's `/`.
+#[derive(Clone, Debug)]
+pub struct Root(pub(crate) What);
+
+impl From<OwnedFd> for Root {
+    fn from(tree: OwnedFd) -> Self {
+        Self(What::Tree { tree: Arc::new(tree), attributes: 0 })
+    }
+}
+
+impl From<std::fs::File> for Root {
+    fn from(directory: std::fs::File) -> Self {
+        OwnedFd::from(directory).into()
+    }
+}
+
+impl From<Filesystem> for Root {
+    fn from(filesystem: Filesystem) -> Self {
+        Self(What::Filesystem(filesystem))
+    }
+}
+
+impl From<&Path> for Root {
+    fn from(directory: &Path) -> Self {
+        Self(What::Bind { source: directory.to_owned(), attributes: 0 })
+    }
+}
+
+impl From<PathBuf> for Root {
+    fn from(directory: PathBuf) -> Self {
+        Self(What::Bind { source: directory, attributes: 0 })
+    }
+}
+
+impl From<&str> for Root {
+    fn from(directory: &str) -> Self {
+        Path::new(directory).into()
+    }
+}
+
+impl Root {
+    /// Nothing on it may be changed; mount points must be there already.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        self.with(RDONLY)
+    }
+
+    /// Neither set-user-id programs nor device nodes on it have effect.
+    #[must_use]
+    pub fn contained(self) -> Self {
+        self.with(NOSUID | NODEV)
+    }
+
+    fn with(mut self, more: u64) -> Self {
+        match &mut self.0 {
+            What::Bind { attributes, .. } | What::Tree { attributes, .. } => *attributes |= more,
+            What::Filesystem(filesystem) => filesystem.attributes |= more,
+        }
+        self
+    }
+}

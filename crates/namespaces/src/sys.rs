@@ -1,0 +1,120 @@
+//! System calls that neither std nor rustix has, each in a safe function.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::wire::Message;
+
+/// First number for descriptors that a plan names: `dup3` onto 0–2 must not overwrite one.
+const FLOOR: i32 = 10;
+
+/// The same open file under a number that no standard descriptor has.
+pub(crate) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() >= 3 {
+        return Ok(fd);
+    }
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), FLOOR)?)
+}
+
+/// memfd_create(2) with `MFD_CLOEXEC` and `flags`.
+pub(crate) fn memory_file(name: &CStr, flags: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the name is NUL-terminated.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: new and ours.
+    above_standard(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A pair of connected SOCK_SEQPACKET sockets, CLOEXEC: the caller's end and the monitor's.
+pub(crate) fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut pair = [-1; 2];
+    // SAFETY: room for two descriptors.
+    let done = unsafe {
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: new and ours.
+    let [a, b] = pair.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok((above_standard(a)?, above_standard(b)?))
+}
+
+/// One message of the control socket and the descriptor that came along. `None` at end of file, and when there is none
+/// yet and `wait` is false.
+pub(crate) fn receive(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Received> {
+    let mut message = MaybeUninit::<Message>::zeroed();
+    let mut part = libc::iovec { iov_base: message.as_mut_ptr().cast(), iov_len: size_of::<Message>() };
+    let mut rights = [0u64; 4];
+    // SAFETY: all zero is a valid msghdr.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = rights.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&rights) as _;
+    let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
+    let got = loop {
+        // SAFETY: the header and what it points to live on this stack.
+        let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) };
+        if got >= 0 {
+            break got as usize;
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
+            io::ErrorKind::ConnectionReset => return Ok(Received::End),
+            _ => return Err(error),
+        }
+    };
+    // The kernel filled one header (length, level, type) and at most one descriptor: only that much room was offered to
+    // a sender that sends one.
+    let fd = (header.msg_controllen as usize >= 20).then_some(rights[2] as u32 as i32);
+    // SAFETY: received just now, ours alone.
+    let fd = fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    if got == 0 {
+        return Ok(Received::End);
+    }
+    // SAFETY: plain numbers, zeroed beforehand.
+    Ok(Received::Message(unsafe { message.assume_init() }, fd))
+}
+
+/// What [`receive`] found.
+pub(crate) enum Received {
+    Message(Message, Option<OwnedFd>),
+    Nothing,
+    End,
+}
+
+/// Reaps a child by its pidfd if it has ended, or waits for that. A child that somebody else has reaped, or that the
+/// kernel reaps since SIGCHLD is ignored, counts as reaped.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>, wait: bool) -> io::Result<bool> {
+    loop {
+        // SAFETY: all zero is a valid siginfo_t.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let options = libc::WEXITED | if wait { 0 } else { libc::WNOHANG };
+        // SAFETY: our descriptor, and a siginfo_t on this stack.
+        let done = unsafe { libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as u32, &mut info, options) };
+        if done == 0 {
+            // SAFETY: waitid leaves the pid 0 where nothing was reaped.
+            return Ok(unsafe { info.si_pid() } != 0);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::ECHILD) => return Ok(true),
+            _ => return Err(error),
+        }
+    }
+}
+
+/// pidfd_send_signal(2), Linux 5.1. A real-time signal has no name in the libraries, so the number it is.
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a borrowed descriptor and plain numbers.
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

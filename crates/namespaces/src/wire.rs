@@ -1,0 +1,117 @@
+//! The plan as bytes: what the library writes and the launcher reads. Compiled into both.
+//!
+//! ```text
+//! Header | Step × (prepare + maps + child) | cells | bytes
+//! ```
+//! A step is one system call. Its arguments are numbers, places in the plan (which the launcher turns into addresses
+//! once it knows where the plan lies), or slots: results of earlier steps. Both sides are the same target, so native
+//! byte order and call numbers will do.
+
+/// First word of every plan; the last two digits are the format's version.
+pub(crate) const MAGIC: u32 = 0x4953_4c01;
+
+/// Step index of a failure before the first step.
+pub(crate) const BEFORE: u32 = u32::MAX;
+/// Step index of a failed clone.
+pub(crate) const CLONE: u32 = u32::MAX - 1;
+/// Step index of a failed execution of the launcher itself.
+pub(crate) const LAUNCH: u32 = u32::MAX - 2;
+
+/// Results that steps may keep.
+pub(crate) const SLOTS: usize = 256;
+/// The slot that holds a descriptor of /proc/PID of the child while the map steps run.
+pub(crate) const CHILD_SLOT: u8 = 0;
+/// Descriptors besides its own that the monitor keeps for the container's life.
+pub(crate) const KEPT: usize = 6;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Header {
+    pub magic: u32,
+    pub length: u32,
+    /// Eight-byte cells after the steps: an offset into the plan, or 0 for a null pointer.
+    pub cells: u32,
+    /// Steps that the launcher makes before the clone,
+    pub prepare: u32,
+    /// those that it makes between the clone and the go byte,
+    pub maps: u32,
+    /// and those of the child.
+    pub child: u32,
+    pub clone_flags: u64,
+    /// Directory for CLONE_INTO_CGROUP, or -1.
+    pub cgroup: i32,
+    /// `cgroup.procs` of the same group, for kernels without clone3, or -1.
+    pub procs: i32,
+    /// Pipe for the report.
+    pub report: i32,
+    /// Socket to the caller: lifeline, pidfd, exit record.
+    pub control: i32,
+    /// The child waits until the caller says go.
+    pub hold: u32,
+    pub reserved: u32,
+    /// Descriptors that live as long as the monitor (locks); -1 where unused.
+    pub kept: [i32; KEPT],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    /// A system call's number, or one of the operations below.
+    pub call: u32,
+    /// Bit n: argument n is an offset into the plan.
+    pub places: u8,
+    /// Bit n: argument n is the number of a slot.
+    pub slots: u8,
+    /// One more than the slot that keeps the result; 0: none.
+    pub save: u8,
+    /// Times that EAGAIN is tried again (openat2 answers so when a rename interferes).
+    pub retries: u8,
+    /// Errors that do not matter (EEXIST for a directory that may be there).
+    pub ignore: [u16; 4],
+    pub args: [u64; 6],
+}
+
+/// Operations that are more than one call.
+pub(crate) const OPERATIONS: u32 = 0x4000_0000;
+/// args: table of paths, argv, environment. Each path in turn, as execvp(3) does; ETXTBSY is tried again for a while.
+pub(crate) const OP_EXEC: u32 = OPERATIONS;
+/// open_tree(2) of a descriptor; a mount that the kernel will not copy because it is detached is used itself.
+pub(crate) const OP_TREE: u32 = OPERATIONS + 1;
+/// Tells the caller that only the exec is left.
+pub(crate) const OP_READY: u32 = OPERATIONS + 2;
+/// Fails with ESRCH if the monitor has died: PR_SET_PDEATHSIG says nothing of a death before it was set.
+pub(crate) const OP_ALIVE: u32 = OPERATIONS + 3;
+
+/// What comes back on the report pipe: with errno 0 just before the exec, with another when a step failed. The exec
+/// closes the pipe; a pipe that closes before either means that the child was killed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Report {
+    pub step: u32,
+    pub errno: i32,
+}
+
+/// From the monitor: the child exists. Its pidfd comes along.
+pub(crate) const STARTED: u32 = 1;
+/// From the monitor: how it ended. The monitor's last word.
+pub(crate) const ENDED: u32 = 2;
+
+/// A message of the control socket, monitor to caller.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Message {
+    pub kind: u32,
+    /// STARTED: the pid. ENDED: `si_code` of waitid(2).
+    pub code: i32,
+    /// ENDED: exit code or signal.
+    pub status: i32,
+    pub reserved: u32,
+    /// ENDED: user and system time of the child and of what it waited for, in µs.
+    pub user_us: u64,
+    pub system_us: u64,
+}
+
+/// From the caller: let the child go on.
+pub(crate) const GO: u8 = b'g';
+/// From the caller: the lifeline is disarmed.
+pub(crate) const DETACH: u8 = b'd';
