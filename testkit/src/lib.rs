@@ -1,1 +1,35 @@
-//! Worlds for kernel tests.
+//! Worlds for kernel tests: each test runs alone in namespaces of its own, and leaves nothing behind.
+//!
+//! ```no_run
+//! use testkit::{Need, kernel_test};
+//!
+//! #[test]
+//! fn a_tmpfs_is_gone_after_unmount() {
+//!     kernel_test(&[Need::Root], || { /* mount, look, unmount */ });
+//! }
+//! ```
+//!
+//! [`kernel_test`] executes the test binary once more for just this test, in new mount, network and cgroup
+//! namespaces, with private tmpfs on `/run`, `/tmp` and `/var/lib/isolate` and the loopback up; a tiny reaper
+//! stands above it, as init does on a machine. After the body the world must look as before: see [`leaks`].
+//!
+//! What the machine lacks is printed and counted, never silently skipped. Environment:
+//!
+//! - `ISOLATE_TESTS_REPORT=FILE`: one line is appended for each test: `RAN`, `FAILED` or `MISSING <need>:`.
+//! - `ISOLATE_TESTS_REQUIRE=root,overlay`: a test that lacks one of these fails (names: [`Need`]'s `Display`).
+//! - `ISOLATE_TESTS_TIMEOUT=SECONDS`: for one test (300).
+//! - `ISOLATE_VM=1`: this is an emulated machine; [`Need::Native`] is missing.
+//! - `ISOLATE_CACHE=DIR`: where `cargo xtask rootfs` keeps root file systems ([`rootfs`]).
+
+mod busybox;
+mod cgroup;
+pub mod leaks;
+mod need;
+mod netlink;
+mod report;
+mod sys;
+mod world;
+
+pub use busybox::busybox_root;
+pub use need::{Need, rootfs};
+pub use world::{kernel_test, scratch};

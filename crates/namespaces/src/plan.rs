@@ -1,0 +1,117 @@
+//! What the launcher will do, as data that can be printed and run again.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::wire;
+
+/// The steps of a start, in order. Made by [`Command::plan`](crate::Command::plan); printing it shows each step in words.
+///
+/// ```
+/// use isolate_namespaces::{Command, Namespace};
+/// # fn main() -> isolate_namespaces::Result<()> {
+/// let plan = Command::new("/bin/true").unshare([Namespace::Uts]).hostname("box").plan()?;
+/// assert!(plan.steps().any(|step| step == "set the host name box"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) clone_flags: u64,
+    pub(crate) cgroup: Option<Arc<OwnedFd>>,
+    pub(crate) procs: Option<Arc<OwnedFd>>,
+    pub(crate) kept: Vec<Arc<OwnedFd>>,
+    pub(crate) stdio: [crate::stdio::Kind; 3],
+    /// The words of the clone step.
+    pub(crate) clone_words: String,
+    /// The program, for the error when it is not there.
+    pub(crate) program: String,
+}
+
+/// Who makes a step, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Section {
+    /// The launcher, before the clone, in the caller's namespaces.
+    Prepare,
+    /// The launcher, between the clone and the go byte.
+    Maps,
+    /// The child, in its own namespaces.
+    Child,
+}
+
+#[derive(Clone)]
+pub(crate) struct Step {
+    pub section: Section,
+    pub words: String,
+    pub call: u32,
+    pub args: Vec<Arg>,
+    pub save: Option<u8>,
+    pub retries: u8,
+    pub ignore: [u16; 4],
+}
+
+/// An argument before the layout is known.
+#[derive(Clone)]
+pub(crate) enum Arg {
+    Number(u64),
+    /// NUL-terminated.
+    Text(CString),
+    /// A structure.
+    Bytes(Vec<u8>),
+    /// Pointers to strings, ended by a null pointer.
+    Table(Vec<CString>),
+    /// The result of an earlier step.
+    Slot(u8),
+    /// A descriptor that the plan keeps open.
+    Descriptor(Arc<OwnedFd>),
+    /// The child's end of standard descriptor n, opened for each start.
+    Standard(usize),
+}
+
+impl Plan {
+    /// The steps in words, first to last; those that the launcher makes come before the clone.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        let at = self.steps.iter().position(|s| s.section > Section::Prepare).unwrap_or(self.steps.len());
+        let words = |s| -> &str { let s: &Step = s; &s.words };
+        let before = self.steps[..at].iter().map(words);
+        before.chain(std::iter::once(self.clone_words.as_str())).chain(self.steps[at..].iter().map(words))
+    }
+
+    /// What the report's step number means.
+    pub(crate) fn words(&self, step: u32) -> &str {
+        match step {
+            wire::BEFORE => "read the plan",
+            wire::CLONE => &self.clone_words,
+            wire::LAUNCH => "execute the launcher",
+            n => self.steps.get(n as usize).map_or("make a step", |s| &s.words),
+        }
+    }
+
+    /// Every descriptor that the launcher must inherit for the steps.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = i32> {
+        let of_steps = self.steps.iter().flat_map(|s| &s.args).filter_map(|arg| match arg {
+            Arg::Descriptor(fd) => Some(fd.as_raw_fd()),
+            _ => None,
+        });
+        let others = self.cgroup.iter().chain(&self.procs).chain(&self.kept).map(|fd| fd.as_raw_fd());
+        of_steps.chain(others)
+    }
+}
+
+/// One line a step.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, step) in self.steps().enumerate() {
+            writeln!(f, "{:>3}. {step}", n + 1)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,233 @@
+//! The vocabulary of a plan: each function adds the calls for one thing, with the words for them.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::filesystem::{Entry, Filesystem};
+use crate::plan::{Arg, Section, Step};
+use crate::wire;
+
+const HERE: u64 = libc::AT_FDCWD as u64;
+const EMPTY_PATH: u64 = 0x1000;
+const RECURSIVE: u64 = 0x8000;
+const CLOEXEC: u64 = libc::O_CLOEXEC as u64;
+const O_PATH: u64 = libc::O_PATH as u64;
+const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+const RESOLVE_IN_ROOT: u64 = 0x10;
+
+/// The slots that have a fixed meaning; binds and trees take those from `FREE` on.
+pub(crate) const ROOT: u8 = 1;
+const TARGET: u8 = 2;
+const PARENT: u8 = 3;
+const CONTEXT: u8 = 4;
+pub(crate) const MOUNT: u8 = 5;
+pub(crate) const FREE: u8 = 8;
+
+/// Steps as they are collected.
+#[derive(Default)]
+pub(crate) struct Steps {
+    pub list: Vec<Step>,
+    next_slot: u8,
+}
+
+impl Steps {
+    /// A slot of one's own.
+    pub(crate) fn slot(&mut self) -> Result<u8> {
+        self.next_slot = self.next_slot.checked_add(1).ok_or_else(|| Error::invalid("more than 240 mounts"))?;
+        FREE.checked_add(self.next_slot).filter(|&s| s < 250).ok_or_else(|| Error::invalid("more than 240 mounts"))
+    }
+
+    pub(crate) fn call(&mut self, section: Section, words: impl Into<String>, nr: i64, args: Vec<Arg>) -> &mut Step {
+        self.operation(section, words, nr as u32, args)
+    }
+
+    pub(crate) fn operation(
+        &mut self,
+        section: Section,
+        words: impl Into<String>,
+        call: u32,
+        args: Vec<Arg>,
+    ) -> &mut Step {
+        let words = words.into();
+        self.list.push(Step { section, words, call, args, save: None, retries: 0, ignore: [0; 4] });
+        let last = self.list.len() - 1;
+        &mut self.list[last]
+    }
+
+    /// Follows no link out of the root: a descriptor of `path` below it, in `TARGET`.
+    pub(crate) fn open_in_root(&mut self, path: &Path, strict: bool, slot: u8, words: String) -> Result<()> {
+        let mut resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+        if strict {
+            resolve |= RESOLVE_NO_SYMLINKS;
+        }
+        let how = how(O_PATH | CLOEXEC, 0, resolve);
+        let args = vec![Arg::Slot(ROOT), text(path)?, how, Arg::Number(24)];
+        let step = self.call(Section::Child, words, libc::SYS_openat2, args);
+        step.save = Some(slot);
+        step.retries = 100;
+        Ok(())
+    }
+
+    /// A mount point below the root: every missing directory is made, and the last part as a file if the source is one.
+    pub(crate) fn mount_point(&mut self, target: &Path, strict: bool, directory: bool) -> Result<()> {
+        let parts = parts(target)?;
+        let shown = target.display();
+        let mut so_far = PathBuf::new();
+        for (n, part) in parts.iter().enumerate() {
+            let words = format!("make the mount point {shown}");
+            let parent = if n == 0 {
+                ROOT
+            } else {
+                self.open_in_root(&so_far, strict, PARENT, words.clone())?;
+                PARENT
+            };
+            if n + 1 < parts.len() || directory {
+                let args = vec![Arg::Slot(parent), text(Path::new(part))?, Arg::Number(0o755)];
+                self.call(Section::Child, words, libc::SYS_mkdirat, args).ignore = [libc::EEXIST as u16, 0, 0, 0];
+            } else {
+                let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_CLOEXEC;
+                let args =
+                    vec![Arg::Slot(parent), text(Path::new(part))?, Arg::Number(flags as u64), Arg::Number(0o644)];
+                self.call(Section::Child, words, libc::SYS_openat, args).ignore = [libc::EEXIST as u16, 0, 0, 0];
+            }
+            so_far.push(part);
+        }
+        self.open_in_root(target, strict, TARGET, format!("open the mount point {shown}"))
+    }
+
+    /// Puts the mount in `slot` over `TARGET`.
+    pub(crate) fn attach(&mut self, slot: u8, words: String) {
+        let empty = || Arg::Text(CString::default());
+        const BOTH_EMPTY: u64 = 0x4 | 0x40; // MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
+        let args = vec![Arg::Slot(slot), empty(), Arg::Slot(TARGET), empty(), Arg::Number(BOTH_EMPTY)];
+        self.call(Section::Child, words, libc::SYS_move_mount, args);
+    }
+
+    /// Puts the mount in `slot` over `/` and goes there. `/` itself still means the old root.
+    pub(crate) fn enter(&mut self, slot: u8, what: &str) {
+        let args =
+            vec![Arg::Slot(slot), Arg::Text(CString::default()), Arg::Number(HERE), Arg::Text(c"/".into()), Arg::Number(4)];
+        self.call(Section::Child, format!("move the {what} over /"), libc::SYS_move_mount, args);
+        self.call(Section::Child, format!("enter the {what}"), libc::SYS_fchdir, vec![Arg::Slot(slot)]);
+    }
+
+    /// A copy of a mount, or of the part below a directory, with its attributes set before anybody sees it.
+    pub(crate) fn tree(&mut self, section: Section, from: &Source, attributes: u64, slot: u8, shown: &str) -> Result<()> {
+        let flags = 1 /* OPEN_TREE_CLONE */ | CLOEXEC | RECURSIVE;
+        let (args, call) = match from {
+            Source::Open(fd) => (
+                vec![Arg::Descriptor(fd.clone()), Arg::Text(CString::default()), Arg::Number(flags | EMPTY_PATH)],
+                wire::OP_TREE,
+            ),
+            Source::Path(path) => (vec![Arg::Number(HERE), text(path)?, Arg::Number(flags)], libc::SYS_open_tree as u32),
+        };
+        self.operation(section, format!("copy the mount at {shown}"), call, args).save = Some(slot);
+        if attributes != 0 {
+            self.set_attributes(section, slot, attributes, true, format!("set {} on {shown}", names(attributes)));
+        }
+        Ok(())
+    }
+
+    /// mount_setattr(2), Linux 5.12.
+    pub(crate) fn set_attributes(&mut self, section: Section, slot: u8, set: u64, recursive: bool, words: String) {
+        let mut attr = Vec::with_capacity(32);
+        for word in [set, 0, 1 << 18 /* MS_PRIVATE */, 0] {
+            attr.extend(word.to_ne_bytes());
+        }
+        let flags = EMPTY_PATH | if recursive { RECURSIVE } else { 0 };
+        let args = vec![Arg::Slot(slot), Arg::Text(CString::default()), Arg::Number(flags), Arg::Bytes(attr), Arg::Number(32)];
+        self.call(section, words, libc::SYS_mount_setattr, args);
+    }
+
+    /// fsopen(2), its parameters, fsmount(2), and what is made in it.
+    pub(crate) fn filesystem(&mut self, filesystem: &Filesystem, slot: u8, shown: &str) -> Result<()> {
+        let section = Section::Child;
+        let kind = &filesystem.kind;
+        let words = format!("mount {kind} for {shown}");
+        let args = vec![text(Path::new(kind))?, Arg::Number(1 /* FSOPEN_CLOEXEC */)];
+        self.call(section, words.clone(), libc::SYS_fsopen, args).save = Some(CONTEXT);
+        for (key, value) in &filesystem.parameters {
+            let (command, value, words) = match value {
+                Some(value) => (1, text(Path::new(value))?, format!("{words}: {key}={}", Path::new(value).display())),
+                None => (0, Arg::Number(0), format!("{words}: {key}")),
+            };
+            let args = vec![Arg::Slot(CONTEXT), Arg::Number(command), text(Path::new(key))?, value, Arg::Number(0)];
+            self.call(section, words, libc::SYS_fsconfig, args);
+        }
+        let create = vec![Arg::Slot(CONTEXT), Arg::Number(6 /* FSCONFIG_CMD_CREATE */), Arg::Number(0), Arg::Number(0), Arg::Number(0)];
+        self.call(section, words.clone(), libc::SYS_fsconfig, create);
+        let mount = vec![Arg::Slot(CONTEXT), Arg::Number(1 /* FSMOUNT_CLOEXEC */), Arg::Number(filesystem.attributes)];
+        self.call(section, words, libc::SYS_fsmount, mount).save = Some(slot);
+        for entry in &filesystem.entries {
+            self.entry(entry, slot, shown)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry, slot: u8, shown: &str) -> Result<()> {
+        let section = Section::Child;
+        match entry {
+            Entry::Directory { path, mode } => {
+                let args = vec![Arg::Slot(slot), text(path)?, Arg::Number((*mode).into())];
+                self.call(section, format!("make directory {} in {shown}", path.display()), libc::SYS_mkdirat, args);
+            }
+            Entry::Symlink { path, to } => {
+                let words = format!("link {} to {} in {shown}", path.display(), to.display());
+                self.call(section, words, libc::SYS_symlinkat, vec![text(to)?, Arg::Slot(slot), text(path)?]);
+            }
+            Entry::Device { path, major, minor } => {
+                let words = format!("make device {} {major}:{minor} in {shown}", path.display());
+                let mode = Arg::Number((libc::S_IFCHR | 0o666).into());
+                let args = vec![Arg::Slot(slot), text(path)?, mode, Arg::Number(libc::makedev(*major, *minor))];
+                self.call(section, words, libc::SYS_mknodat, args);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a tree to copy is: open, or to be looked up by the child in its copy of the caller's mounts.
+pub(crate) enum Source {
+    Open(Arc<OwnedFd>),
+    Path(PathBuf),
+}
+
+/// The parts of a target path; it must be absolute, without `..`, and not `/` itself.
+fn parts(target: &Path) -> Result<Vec<&OsStr>> {
+    let bad = |why: &str| Error::invalid(format!("mount target {}: {why}", target.display()));
+    let mut parts = Vec::new();
+    if !target.is_absolute() {
+        return Err(bad("not an absolute path"));
+    }
+    for component in target.components() {
+        match component {
+            Component::Normal(part) => parts.push(part),
+            Component::ParentDir => return Err(bad("`..` leads elsewhere")),
+            _ => {}
+        }
+    }
+    if parts.is_empty() { Err(bad("the root is set by `root`")) } else { Ok(parts) }
+}
+
+fn how(flags: u64, mode: u64, resolve: u64) -> Arg {
+    Arg::Bytes([flags, mode, resolve].iter().flat_map(|w| w.to_ne_bytes()).collect())
+}
+
+/// A path or other text of the caller's; a NUL in it is an error that names it.
+pub(crate) fn text(value: &Path) -> Result<Arg> {
+    c_string(value.as_os_str()).map(Arg::Text)
+}
+
+pub(crate) fn c_string(value: &OsStr) -> Result<CString> {
+    CString::new(value.as_bytes()).map_err(|_| Error::invalid(format!("a NUL byte in {value:?}")))
+}
+
+fn names(attributes: u64) -> String {
+    let all = [(1, "read-only"), (2, "nosuid"), (4, "nodev"), (8, "noexec")];
+    all.iter().filter(|(bit, _)| attributes & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+}
