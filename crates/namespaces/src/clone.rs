@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use crate::launcher_sys::call;
+use crate::sys::call;
 use crate::wire::{LAUNCH, Report};
 
 /// Everything the child needs, prepared by the caller. Lives until the child has executed or ended (CLONE_VFORK).

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use rustix::fs::{Mode, OFlags, SealFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use crate::sys;
+use crate::kernel;
 
 /// The launcher: a static ELF file, built by this crate's build script.
 pub(crate) static ELF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/launcher"));
@@ -39,8 +39,8 @@ fn executable() -> io::Result<OwnedFd> {
 
 fn sealed() -> io::Result<OwnedFd> {
     let name = c"isolate-launcher";
-    let file = match sys::memory_file(name, MFD_ALLOW_SEALING | MFD_EXEC) {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => sys::memory_file(name, MFD_ALLOW_SEALING)?,
+    let file = match kernel::memory_file(name, MFD_ALLOW_SEALING | MFD_EXEC) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => kernel::memory_file(name, MFD_ALLOW_SEALING)?,
         other => other?,
     };
     write_all(file.as_fd(), ELF)?;
@@ -58,13 +58,13 @@ fn on_tmpfs() -> io::Result<OwnedFd> {
             .map_err(io::Error::from)
     };
     write_all(open(OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?.as_fd(), ELF)?;
-    sys::above_standard(open(OFlags::RDONLY)?)
+    kernel::above_standard(open(OFlags::RDONLY)?)
 }
 
 /// A memory file with these bytes, never executable.
 pub(crate) fn data(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let file = match sys::memory_file(c"isolate-plan", MFD_NOEXEC_SEAL) {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => sys::memory_file(c"isolate-plan", 0)?,
+    let file = match kernel::memory_file(c"isolate-plan", MFD_NOEXEC_SEAL) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => kernel::memory_file(c"isolate-plan", 0)?,
         other => other?,
     };
     write_all(file.as_fd(), bytes)?;

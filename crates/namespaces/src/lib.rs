@@ -1,1 +1,42 @@
-//! Start a program in new Linux namespaces, on its own root, in its cgroup: std::process::Command with a few more methods.
+#![doc = include_str!("../README.md")]
+#![cfg(target_os = "linux")]
+
+mod child;
+mod clone;
+mod command;
+mod compile;
+mod encode;
+mod error;
+mod filesystem;
+mod held;
+mod id_map;
+mod identity;
+mod image;
+mod kernel;
+mod monitor;
+mod mount;
+mod namespace;
+mod plan;
+mod spawn;
+mod stdio;
+mod steps;
+#[allow(dead_code, reason = "the launcher's half of the format")]
+mod wire;
+
+#[cfg(test)]
+#[path = "../launcher/run.rs"]
+mod run;
+#[path = "../launcher/sys.rs"]
+#[allow(dead_code, reason = "the launcher makes more calls by number")]
+mod sys;
+
+pub use child::{Child, Usage};
+pub use command::Command;
+pub use error::{Error, ErrorKind, Result};
+pub use filesystem::Filesystem;
+pub use held::Held;
+pub use id_map::IdMap;
+pub use mount::{Mount, Root};
+pub use namespace::Namespace;
+pub use plan::Plan;
+pub use stdio::Stdio;

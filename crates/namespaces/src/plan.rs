@@ -27,7 +27,7 @@ pub struct Plan {
     /// The words of the clone step.
     pub(crate) clone_words: String,
     /// The program, for the error when it is not there.
-    pub(crate) program: String,
+    pub(crate) program: std::ffi::OsString,
 }
 
 /// Who makes a step, and when.

@@ -1,12 +1,12 @@
 //! Where a child's standard descriptors lead.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::sys;
+use crate::kernel;
 
 /// Where one of a child's standard descriptors leads: [`std::process::Stdio`] with the same constructors, and open to
 /// this crate.
@@ -99,14 +99,18 @@ impl Ends {
                 Kind::Inherit => {}
                 Kind::Null => {
                     let null = File::options().read(n == 0).write(n != 0).open("/dev/null").map_err(failed)?;
-                    ends.child[n] = Some(Arc::new(sys::above_standard(null.into()).map_err(failed)?));
+                    ends.child[n] = Some(Arc::new(kernel::above_standard(null.into()).map_err(failed)?));
+                }
+                Kind::Descriptor(fd) if fd.as_raw_fd() < 3 => {
+                    let other = fd.try_clone().and_then(kernel::above_standard).map_err(failed)?;
+                    ends.child[n] = Some(Arc::new(other));
                 }
                 Kind::Descriptor(fd) => ends.child[n] = Some(fd.clone()),
                 Kind::Piped => {
                     let (reader, writer) = std::io::pipe().map_err(failed)?;
                     let (child, caller): (OwnedFd, OwnedFd) =
                         if n == 0 { (reader.into(), writer.into()) } else { (writer.into(), reader.into()) };
-                    ends.child[n] = Some(Arc::new(sys::above_standard(child).map_err(failed)?));
+                    ends.child[n] = Some(Arc::new(kernel::above_standard(child).map_err(failed)?));
                     ends.caller[n] = Some(caller);
                 }
             }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::filesystem::{Entry, Filesystem};
+use crate::filesystem::{Entry, Filesystem, RDONLY};
 use crate::plan::{Arg, Section, Step};
 use crate::wire;
 
@@ -26,7 +26,8 @@ const TARGET: u8 = 2;
 const PARENT: u8 = 3;
 const CONTEXT: u8 = 4;
 pub(crate) const MOUNT: u8 = 5;
-pub(crate) const FREE: u8 = 8;
+pub(crate) const UMASK: u8 = 6;
+const FREE: u8 = 8;
 
 /// Steps as they are collected.
 #[derive(Default)]
@@ -74,7 +75,7 @@ impl Steps {
     }
 
     /// A mount point below the root: every missing directory is made, and the last part as a file if the source is one.
-    pub(crate) fn mount_point(&mut self, target: &Path, strict: bool, directory: bool) -> Result<()> {
+    pub(crate) fn make_mount_point(&mut self, target: &Path, strict: bool, directory: bool) -> Result<()> {
         let parts = parts(target)?;
         let shown = target.display();
         let mut so_far = PathBuf::new();
@@ -97,7 +98,13 @@ impl Steps {
             }
             so_far.push(part);
         }
-        self.open_in_root(target, strict, TARGET, format!("open the mount point {shown}"))
+        Ok(())
+    }
+
+    /// Opens a mount point below the root, into `TARGET`.
+    pub(crate) fn mount_point(&mut self, target: &Path, strict: bool) -> Result<()> {
+        parts(target)?;
+        self.open_in_root(target, strict, TARGET, format!("open the mount point {}", target.display()))
     }
 
     /// Puts the mount in `slot` over `TARGET`.
@@ -127,9 +134,12 @@ impl Steps {
             Source::Path(path) => (vec![Arg::Number(HERE), text(path)?, Arg::Number(flags)], libc::SYS_open_tree as u32),
         };
         self.operation(section, format!("copy the mount at {shown}"), call, args).save = Some(slot);
-        if attributes != 0 {
-            self.set_attributes(section, slot, attributes, true, format!("set {} on {shown}", names(attributes)));
-        }
+        // Always private: what is mounted on a copy that shares with the caller's tree would appear there.
+        let words = match attributes {
+            0 => format!("make {shown} private"),
+            _ => format!("set {} on {shown}", names(attributes)),
+        };
+        self.set_attributes(section, slot, attributes, true, words);
         Ok(())
     }
 
@@ -161,10 +171,16 @@ impl Steps {
         }
         let create = vec![Arg::Slot(CONTEXT), Arg::Number(6 /* FSCONFIG_CMD_CREATE */), Arg::Number(0), Arg::Number(0), Arg::Number(0)];
         self.call(section, words.clone(), libc::SYS_fsconfig, create);
-        let mount = vec![Arg::Slot(CONTEXT), Arg::Number(1 /* FSMOUNT_CLOEXEC */), Arg::Number(filesystem.attributes)];
+        // What is to be filled first becomes read-only last.
+        let late = if filesystem.entries.is_empty() { 0 } else { filesystem.attributes & RDONLY };
+        let attributes = Arg::Number(filesystem.attributes & !late);
+        let mount = vec![Arg::Slot(CONTEXT), Arg::Number(1 /* FSMOUNT_CLOEXEC */), attributes];
         self.call(section, words, libc::SYS_fsmount, mount).save = Some(slot);
         for entry in &filesystem.entries {
             self.entry(entry, slot, shown)?;
+        }
+        if late != 0 {
+            self.set_attributes(section, slot, late, false, format!("set read-only on {shown}"));
         }
         Ok(())
     }

@@ -1,0 +1,206 @@
+//! A started program.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::error::{Error, Result};
+use crate::kernel::{self, Received};
+use crate::monitor::{self, Monitor};
+use crate::wire::ENDED;
+
+/// A started program and its monitor, the process that is its parent and knows how it ended.
+///
+/// Departs from [`std::process::Child`] in one thing: **dropping it kills the program**, and with a pid namespace of its
+/// own every process in it. [`detach`](Self::detach) gives that up. The same happens when the calling process dies.
+///
+/// It is pollable: the descriptor that [`AsFd`] gives (a pidfd, pidfd_open(2)) is readable when the program has ended.
+#[derive(Debug)]
+#[must_use = "dropping it kills the program"]
+pub struct Child {
+    /// The writing end of its standard input, if that is a pipe.
+    pub stdin: Option<ChildStdin>,
+    /// The reading end of its standard output, if that is a pipe.
+    pub stdout: Option<ChildStdout>,
+    /// The reading end of its standard error, if that is a pipe.
+    pub stderr: Option<ChildStderr>,
+    id: u32,
+    pidfd: OwnedFd,
+    /// `None` once it is detached.
+    monitor: Option<Monitor>,
+    ended: Option<(ExitStatus, Usage)>,
+}
+
+/// Processor time of a program and of those of its children that it waited for (getrusage(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// In user mode.
+    pub user: Duration,
+    /// In the kernel, for the program.
+    pub system: Duration,
+}
+
+impl Child {
+    pub(crate) fn new(id: u32, pidfd: OwnedFd, monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Self {
+        let [stdin, stdout, stderr] = pipes;
+        Self {
+            stdin: stdin.map(Into::into),
+            stdout: stdout.map(Into::into),
+            stderr: stderr.map(Into::into),
+            id,
+            pidfd,
+            monitor: Some(monitor),
+            ended: None,
+        }
+    }
+
+    /// Only `detach` takes it, and that consumes the child.
+    pub(crate) fn monitor(&self) -> &Monitor {
+        self.monitor.as_ref().unwrap_or_else(|| unreachable!("a child has its monitor until it is detached"))
+    }
+
+    /// The program's number in the caller's pid namespace. After its end the number may come to mean another process:
+    /// signals go by [`kill`](Self::kill) and [`signal`](Self::signal), which use the pidfd.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Waits for the end. Closes [`stdin`](Self::stdin) first, so that a program that reads it does end.
+    ///
+    /// The status comes from the monitor: a `waitpid(-1)` or an ignored SIGCHLD in the caller does not lose it.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        drop(self.stdin.take());
+        if let Some((status, _)) = self.ended {
+            return Ok(status);
+        }
+        loop {
+            match self.monitor().receive(true).map_err(|e| Error::io("cannot wait for the program", &e))? {
+                Received::Message(message, _) if message.kind == ENDED => {
+                    let usage = Usage {
+                        user: Duration::from_micros(message.user_us),
+                        system: Duration::from_micros(message.system_us),
+                    };
+                    let status = monitor::status(&message);
+                    self.ended = Some((status, usage));
+                    self.monitor().reap();
+                    return Ok(status);
+                }
+                Received::Message(..) | Received::Nothing => {}
+                Received::End => {
+                    self.monitor().reap();
+                    return Err(Error::lost("nobody knows how the program ended: its monitor was killed"));
+                }
+            }
+        }
+    }
+
+    /// The status, if the program has ended.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.wait_timeout(Duration::ZERO)
+    }
+
+    /// Waits for the end, but no longer than this.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
+        if self.ended.is_none() && !kernel::ended_within(self.pidfd.as_fd(), timeout) {
+            return Ok(None);
+        }
+        self.wait().map(Some)
+    }
+
+    /// Collects what the program writes to its pipes, and waits for its end.
+    pub fn wait_with_output(mut self) -> Result<Output> {
+        drop(self.stdin.take());
+        let (stdout, stderr) = (self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from));
+        let [stdout, stderr] =
+            read_both([stdout.map(File::from), stderr.map(File::from)]).map_err(|e| Error::io("cannot read the output", &e))?;
+        Ok(Output { status: self.wait()?, stdout, stderr })
+    }
+
+    /// Processor time, once [`wait`](Self::wait) or [`try_wait`](Self::try_wait) has given a status.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.ended.map(|(_, usage)| usage)
+    }
+
+    /// Sends SIGKILL. No error if the program has ended.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Sends a signal, by the pidfd. No error if the program has ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        match kernel::send_signal(self.pidfd.as_fd(), signal) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(Error::io(format!("cannot send signal {signal}"), &e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The monitor's pidfd: whoever holds it sees when the container's last process is gone and its locks are free.
+    #[must_use]
+    pub fn monitor_pidfd(&self) -> BorrowedFd<'_> {
+        self.monitor().as_fd()
+    }
+
+    /// Lets the program go on for itself, also beyond the caller's end; returns its number.
+    pub fn detach(mut self) -> Result<u32> {
+        let monitor = self.monitor.take();
+        monitor.map_or(Ok(()), Monitor::detach).map_err(|e| Error::io("cannot detach the program", &e))?;
+        Ok(self.id)
+    }
+}
+
+/// The program's pidfd.
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Kills the program. Bounded: it waits half a second for its end at most.
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.ended.is_none()
+            && let Some(monitor) = self.monitor.take()
+        {
+            kernel::send_signal(self.pidfd.as_fd(), libc::SIGKILL).ok();
+            monitor.end();
+        }
+    }
+}
+
+/// Reads two pipes to their ends, whichever has something.
+fn read_both(pipes: [Option<File>; 2]) -> io::Result<[Vec<u8>; 2]> {
+    let mut read = [Vec::new(), Vec::new()];
+    let mut open = pipes;
+    let mut buffer = [0; 16 << 10];
+    while open.iter().any(Option::is_some) {
+        let ready: Vec<bool> = {
+            let mut polls: Vec<_> = open.iter().flatten().map(|file| PollFd::new(file, PollFlags::IN)).collect();
+            match poll(&mut polls, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            polls.iter().map(|poll| !poll.revents().is_empty()).collect()
+        };
+        let mut ready = ready.into_iter();
+        for (slot, into) in open.iter_mut().zip(&mut read) {
+            let Some(file) = slot else { continue };
+            if ready.next() != Some(true) {
+                continue;
+            }
+            match file.read(&mut buffer) {
+                Ok(0) => *slot = None,
+                Ok(n) => into.extend_from_slice(&buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(read)
+}

@@ -1,0 +1,254 @@
+//! The builder: [`std::process::Command`] with a few more methods.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output};
+use std::sync::Arc;
+
+use crate::child::Child;
+use crate::compile;
+use crate::error::Result;
+use crate::filesystem::Filesystem;
+use crate::held::Held;
+use crate::id_map::IdMap;
+use crate::mount::{Mount, Root};
+use crate::namespace::Namespace;
+use crate::plan::Plan;
+use crate::stdio::{Kind, Stdio};
+
+/// A program to be started in namespaces of its own. In the shape of [`std::process::Command`], whose methods do here
+/// what they do there.
+///
+/// Nothing happens, and nothing is checked, before [`spawn`](Self::spawn), [`status`](Self::status),
+/// [`output`](Self::output) or [`plan`](Self::plan). The calling process and its threads stay as they are.
+///
+/// ```no_run
+/// use isolate_namespaces::{Command, Namespace};
+/// # fn main() -> isolate_namespaces::Result<()> {
+/// let output = Command::new("/bin/hostname").unshare([Namespace::Uts]).hostname("sandbox").output()?;
+/// assert_eq!(output.stdout, b"sandbox\n");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a Command does nothing until `spawn`, `status` or `output`"]
+pub struct Command {
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env_clear: bool,
+    pub(crate) env: BTreeMap<OsString, Option<OsString>>,
+    pub(crate) current_dir: Option<PathBuf>,
+    pub(crate) stdio: [Option<Kind>; 3],
+    pub(crate) umask: Option<u32>,
+    pub(crate) new_session: bool,
+    pub(crate) unshare: BTreeSet<Namespace>,
+    pub(crate) join: Vec<Arc<OwnedFd>>,
+    pub(crate) uid_map: Option<IdMap>,
+    pub(crate) gid_map: Option<IdMap>,
+    pub(crate) hostname: Option<OsString>,
+    pub(crate) root: Option<Root>,
+    pub(crate) scratch: Option<Filesystem>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) cgroup: Option<Arc<OwnedFd>>,
+    pub(crate) cgroup_files: Vec<Arc<OwnedFd>>,
+    pub(crate) keep: Vec<Arc<OwnedFd>>,
+}
+
+impl Command {
+    /// A program by its path, or by a name that is looked up in the child's `PATH`, inside the child's root.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env_clear: false,
+            env: BTreeMap::new(),
+            current_dir: None,
+            stdio: [None, None, None],
+            umask: None,
+            new_session: false,
+            unshare: BTreeSet::new(),
+            join: Vec::new(),
+            uid_map: None,
+            gid_map: None,
+            hostname: None,
+            root: None,
+            scratch: None,
+            mounts: Vec::new(),
+            cgroup: None,
+            cgroup_files: Vec::new(),
+            keep: Vec::new(),
+        }
+    }
+
+    /// One more argument.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// More arguments.
+    pub fn args(&mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> &mut Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of the child's environment, which is otherwise the caller's.
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.env.insert(key.as_ref().to_owned(), Some(value.as_ref().to_owned()));
+        self
+    }
+
+    /// Leaves a variable out of the child's environment.
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
+        self.env.insert(key.as_ref().to_owned(), None);
+        self
+    }
+
+    /// The child inherits nothing of the caller's environment, and what was set so far is forgotten.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.env_clear = true;
+        self.env.clear();
+        self
+    }
+
+    /// The directory that the program starts in, inside its root. Default: the caller's; with a [`root`](Self::root), `/`.
+    pub fn current_dir(&mut self, directory: impl AsRef<Path>) -> &mut Self {
+        self.current_dir = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// Standard input. Default: inherited; `/dev/null` for [`output`](Self::output).
+    pub fn stdin(&mut self, from: impl Into<Stdio>) -> &mut Self {
+        self.stdio[0] = Some(from.into().0);
+        self
+    }
+
+    /// Standard output. Default: inherited; a pipe for [`output`](Self::output).
+    pub fn stdout(&mut self, to: impl Into<Stdio>) -> &mut Self {
+        self.stdio[1] = Some(to.into().0);
+        self
+    }
+
+    /// Standard error. Default: inherited; a pipe for [`output`](Self::output).
+    pub fn stderr(&mut self, to: impl Into<Stdio>) -> &mut Self {
+        self.stdio[2] = Some(to.into().0);
+        self
+    }
+
+    /// The child's file mode creation mask (umask(2)), instead of the caller's.
+    pub fn umask(&mut self, mask: u32) -> &mut Self {
+        self.umask = Some(mask);
+        self
+    }
+
+    /// The child leads a session of its own, without a controlling terminal (setsid(2)).
+    #[doc(alias = "setsid")]
+    pub fn new_session(&mut self) -> &mut Self {
+        self.new_session = true;
+        self
+    }
+
+    /// New namespaces for the child; the caller's own never change. All but [`Namespace::User`] want CAP_SYS_ADMIN, or a
+    /// new user namespace along with them.
+    #[doc(alias = "clone")]
+    pub fn unshare(&mut self, kinds: impl IntoIterator<Item = Namespace>) -> &mut Self {
+        self.unshare.extend(kinds);
+        self
+    }
+
+    /// An existing namespace, by a descriptor: of `/proc/PID/ns/NAME`, of a bind mount of one, of a pidfd's. They are joined
+    /// in the order of the calls; a user namespace comes first where its capabilities are needed for the others.
+    #[doc(alias = "setns")]
+    pub fn join(&mut self, namespace: impl Into<OwnedFd>) -> &mut Self {
+        self.join.push(Arc::new(namespace.into()));
+        self
+    }
+
+    /// User ids of a new user namespace, which this asks for.
+    pub fn uid_map(&mut self, map: IdMap) -> &mut Self {
+        self.uid_map = Some(map);
+        self
+    }
+
+    /// Group ids of a new user namespace, which this asks for. Default: [`IdMap::root_is_caller`] where
+    /// [`uid_map`](Self::uid_map) is set.
+    pub fn gid_map(&mut self, map: IdMap) -> &mut Self {
+        self.gid_map = Some(map);
+        self
+    }
+
+    /// The host name inside, at most 64 bytes, in a new UTS namespace, which this asks for.
+    pub fn hostname(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
+        self.hostname = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// A directory, a detached mount or a [`Filesystem`] that becomes `/` by pivot_root(2), in a new mount namespace, which
+    /// this asks for. Nothing of the caller's tree can be reached from it. A directory is live: what the child writes, stays.
+    #[doc(alias = "pivot_root")]
+    #[doc(alias = "chroot")]
+    pub fn root(&mut self, root: impl Into<Root>) -> &mut Self {
+        self.root = Some(root.into());
+        self
+    }
+
+    /// A file system that only this start sees, the current directory while the [`root`](Self::root) is mounted: the place
+    /// for an overlay's upper and work directory, by relative names. It goes with the container.
+    pub fn scratch(&mut self, filesystem: Filesystem) -> &mut Self {
+        self.scratch = Some(filesystem);
+        self
+    }
+
+    /// One more mount, in a new mount namespace, which this asks for. Mounts are made in the order of the calls. Missing
+    /// mount points are made, unless the root is read-only or there is none.
+    pub fn mount(&mut self, mount: Mount) -> &mut Self {
+        self.mounts.push(mount);
+        self
+    }
+
+    /// The cgroup v2 directory that the child is born into (`CLONE_INTO_CGROUP`, Linux 5.7): it never runs outside.
+    pub fn cgroup(&mut self, directory: impl Into<OwnedFd>) -> &mut Self {
+        self.cgroup = Some(Arc::new(directory.into()));
+        self
+    }
+
+    /// Files of cgroup v1 groups, open for writing (`tasks`): the child writes itself into each before anything else.
+    pub fn cgroup_files(&mut self, files: impl IntoIterator<Item = impl Into<OwnedFd>>) -> &mut Self {
+        self.cgroup_files.extend(files.into_iter().map(|file| Arc::new(file.into())));
+        self
+    }
+
+    /// A descriptor that stays open as long as the child's monitor lives, and never reaches the child: a lock that says
+    /// that the child is alive, a port that nobody else may take. At most six.
+    pub fn keep(&mut self, descriptor: impl Into<OwnedFd>) -> &mut Self {
+        self.keep.push(Arc::new(descriptor.into()));
+        self
+    }
+
+    /// Every step that a start would make, without making any. Opens what the settings name; needs no privilege.
+    pub fn plan(&self) -> Result<Plan> {
+        compile::plan(self, [Kind::Inherit, Kind::Inherit, Kind::Inherit])
+    }
+
+    /// Starts the program. Returns when it has been executed, or with the step that failed.
+    pub fn spawn(&mut self) -> Result<Child> {
+        self.plan()?.spawn()
+    }
+
+    /// As [`spawn`](Self::spawn), but the child exists, in its namespaces and cgroup, and waits: for whatever must be done
+    /// from outside before it goes on, such as the ends of a veth pair.
+    pub fn spawn_held(&mut self) -> Result<Held> {
+        self.plan()?.spawn_held()
+    }
+
+    /// Starts the program and waits for its end.
+    pub fn status(&mut self) -> Result<ExitStatus> {
+        self.spawn()?.wait()
+    }
+
+    /// Starts the program, collects what it writes, and waits for its end.
+    pub fn output(&mut self) -> Result<Output> {
+        compile::plan(self, [Kind::Null, Kind::Piped, Kind::Piped])?.spawn()?.wait_with_output()
+    }
+}

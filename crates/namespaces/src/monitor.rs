@@ -1,0 +1,105 @@
+//! The caller's side of a container's monitor, the process that outlives the start: lifeline, exit record, reaping.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::kernel::{self, Received};
+use crate::wire::{DETACH, ENDED, GO, Message};
+
+/// A monitor, and what it has told. Dropped: the lifeline breaks, so the monitor kills the child and ends.
+pub(crate) struct Monitor {
+    pidfd: OwnedFd,
+    control: OwnedFd,
+}
+
+/// `si_code` of waitid(2).
+const CLD_EXITED: i32 = 1;
+const CLD_DUMPED: i32 = 3;
+
+/// How long a dropped child may take to be gone before its monitor is left to the queue.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Monitor {
+    pub(crate) fn new(pidfd: OwnedFd, control: OwnedFd) -> Self {
+        Self { pidfd, control }
+    }
+
+    pub(crate) fn receive(&self, wait: bool) -> io::Result<Received> {
+        kernel::receive(self.control.as_fd(), wait)
+    }
+
+    /// The child that waits may go on.
+    pub(crate) fn go(&self) -> io::Result<()> {
+        kernel::send_byte(self.control.as_fd(), GO)
+    }
+
+    /// How the child ended, if the monitor still says so.
+    pub(crate) fn last_word(&self) -> Option<ExitStatus> {
+        while let Ok(Received::Message(message, _)) = self.receive(true) {
+            if message.kind == ENDED {
+                return Some(status(&message));
+            }
+        }
+        None
+    }
+
+    /// Waits for the monitor's own end, which follows its child's at once.
+    pub(crate) fn reap(&self) {
+        kernel::reap(self.pidfd.as_fd(), true).ok();
+    }
+
+    /// The lifeline is disarmed: the child goes on when the caller ends.
+    pub(crate) fn detach(self) -> io::Result<()> {
+        kernel::send_byte(self.control.as_fd(), DETACH)?;
+        orphan(self.pidfd);
+        Ok(())
+    }
+
+    /// Breaks the lifeline and waits a while.
+    pub(crate) fn end(self) {
+        let Self { pidfd, control } = self;
+        drop(control);
+        if !kernel::ended_within(pidfd.as_fd(), PATIENCE) || !kernel::reap(pidfd.as_fd(), false).unwrap_or(true) {
+            orphan(pidfd);
+        }
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("pidfd", &self.pidfd).finish_non_exhaustive()
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// The exit record as std has it.
+pub(crate) fn status(message: &Message) -> ExitStatus {
+    ExitStatus::from_raw(match message.code {
+        CLD_EXITED => (message.status & 0xff) << 8,
+        CLD_DUMPED => message.status | 0x80,
+        _ => message.status,
+    })
+}
+
+/// Monitors that nobody waits for any more; a zombie of ours each, once it has ended.
+static ORPHANS: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+fn orphan(pidfd: OwnedFd) {
+    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push(pidfd);
+}
+
+/// Reaps those that have ended meanwhile.
+pub(crate) fn reap_orphans() {
+    let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
+    orphans.retain(|pidfd| !kernel::reap(pidfd.as_fd(), false).unwrap_or(true));
+}

@@ -1,0 +1,169 @@
+//! One start of a plan: channels, the launcher, and what it reports.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use crate::child::Child;
+use crate::clone;
+use crate::encode::{Channels, encode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::held::Held;
+use crate::image;
+use crate::kernel::{self, Received};
+use crate::monitor::{self, Monitor};
+use crate::plan::Plan;
+use crate::stdio::Ends;
+use crate::wire::{CLONE, OP_EXEC, Report, STARTED};
+
+impl Plan {
+    /// Carries the plan out. Returns when the program has been executed, or with the step that failed.
+    ///
+    /// A plan can be carried out any number of times, unless it names a detached mount and the kernel is older than Linux
+    /// 6.15, which cannot copy one.
+    pub fn spawn(&self) -> Result<Child> {
+        let started = start(self, false)?;
+        executed(self, started.report, &started.monitor)?;
+        child(started.monitor, started.caller).map_err(Error::from)
+    }
+
+    /// As [`spawn`](Self::spawn), up to the point where the child waits for [`Held::release`].
+    pub fn spawn_held(&self) -> Result<Held> {
+        let started = start(self, true)?;
+        match child(started.monitor, started.caller) {
+            Ok(child) => Ok(Held { child, report: started.report, plan: Arc::new(self.clone()) }),
+            // What went wrong is in the report; without a child there is nobody else who could write there.
+            Err((lost, monitor)) => Err(executed(self, started.report, &monitor).err().unwrap_or(lost)),
+        }
+    }
+}
+
+struct Started {
+    monitor: Monitor,
+    report: OwnedFd,
+    caller: [Option<OwnedFd>; 3],
+}
+
+fn start(plan: &Plan, hold: bool) -> Result<Started> {
+    monitor::reap_orphans();
+    if let Some(group) = &plan.cgroup {
+        refuse_frozen(group.as_fd())?;
+    }
+    let ends = Ends::open(&plan.stdio)?;
+    let failed = |e: io::Error| Error::io("cannot prepare the start", &e);
+    let (report, theirs) = io::pipe().map_err(failed)?;
+    let theirs = kernel::above_standard(theirs.into()).map_err(failed)?;
+    let (control, far) = kernel::control_pair().map_err(failed)?;
+    let channels = Channels { report: theirs.as_raw_fd(), control: far.as_raw_fd(), hold, ends: &ends };
+    let bytes = encode(plan, &channels);
+    let data = image::data(&bytes).map_err(failed)?;
+    let mut keep: Vec<RawFd> = vec![data.as_raw_fd(), theirs.as_raw_fd(), far.as_raw_fd()];
+    keep.extend(plan.descriptors());
+    keep.extend(ends.child.iter().flatten().map(|fd| fd.as_raw_fd()));
+    let numbers = [data.as_raw_fd() as usize, bytes.len(), theirs.as_raw_fd() as usize].map(argument);
+    let [plan_fd, length, report_fd] = &numbers;
+    let argv = [
+        c"isolate-launcher".as_ptr(),
+        plan_fd.as_ptr().cast(),
+        length.as_ptr().cast(),
+        report_fd.as_ptr().cast(),
+        std::ptr::null(),
+    ];
+    let image = image::launcher().map_err(|e| Error::io("cannot make the launcher's memory file", &e))?;
+    let start = clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: theirs.as_raw_fd() };
+    let pidfd = clone::start(&start).map_err(|e| Error::io("cannot start the launcher", &e))?;
+    let monitor = Monitor::new(pidfd, control);
+    Ok(Started { monitor, report: report.into(), caller: ends.caller })
+}
+
+/// A number in decimal, NUL-terminated.
+fn argument(number: usize) -> Vec<u8> {
+    format!("{number}\0").into_bytes()
+}
+
+/// The first message: the child exists. On failure the monitor comes back along with the error.
+fn child(monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Result<Child, (Error, Monitor)> {
+    match monitor.receive(true) {
+        Ok(Received::Message(message, Some(pidfd))) if message.kind == STARTED => {
+            Ok(Child::new(message.code.cast_unsigned(), pidfd, monitor, pipes))
+        }
+        Ok(_) => Err((Error::lost("the launcher ended before it started the program"), monitor)),
+        Err(e) => Err((Error::io("cannot hear the launcher", &e), monitor)),
+    }
+}
+
+impl From<(Error, Monitor)> for Error {
+    fn from((error, _): (Error, Monitor)) -> Self {
+        error
+    }
+}
+
+/// Waits until the program has been executed, or the start has failed.
+pub(crate) fn executed(plan: &Plan, report: OwnedFd, monitor: &Monitor) -> Result<()> {
+    let mut bytes = Vec::new();
+    std::fs::File::from(report).read_to_end(&mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
+    let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
+    // READY is overtaken by a failure of the exec after it: the last report counts.
+    let last = bytes.len().wrapping_sub(size_of::<Report>());
+    match (number(last), number(last.wrapping_add(4)).map(u32::cast_signed)) {
+        (Some(_), Some(0)) => Ok(()),
+        (Some(step), Some(errno)) => {
+            monitor.reap();
+            Err(explain(plan, step, errno))
+        }
+        _ => {
+            monitor.reap();
+            let program = plan.program.display();
+            let how = monitor.last_word().map(|status| format!(" ({status})")).unwrap_or_default();
+            Err(Error::lost(format!("{program} was not executed: the child was killed before{how}"))
+                .with_hint("the memory limit of its cgroup may be too small to start in, or somebody killed it"))
+        }
+    }
+}
+
+/// The sentence for a failed step.
+fn explain(plan: &Plan, step: u32, errno: i32) -> Error {
+    let words = plan.words(step);
+    let executing = plan.steps.get(step as usize).is_some_and(|s| s.call == OP_EXEC);
+    let error = Error::os(format!("cannot {words}"), errno);
+    match errno {
+        libc::ENOENT if executing => {
+            let named = plan.program.as_bytes().contains(&b'/');
+            error.with_kind(ErrorKind::ProgramNotFound).with_hint(if named {
+                "it is looked up inside the container's root; a script's or dynamic program's interpreter must be there too"
+            } else {
+                "it is looked up in the container's PATH, inside the container's root"
+            })
+        }
+        libc::EACCES if executing => error.with_hint("it is not executable, or lies on a mount with noexec"),
+        libc::ENOEXEC if executing => error.with_hint("not a program for this machine, or a script without `#!`"),
+        libc::EPERM if step == CLONE => {
+            error.with_hint("new namespaces want root (CAP_SYS_ADMIN), or a new user namespace along with them")
+        }
+        libc::ENOSPC if step == CLONE => {
+            error.with_hint("a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces, and at most 32 levels")
+        }
+        libc::EAGAIN if step == CLONE => {
+            error.with_hint("a limit on processes is reached: pids.max of the cgroup or one above, or RLIMIT_NPROC")
+        }
+        libc::EBUSY if step == CLONE => {
+            error.with_hint("a cgroup with controllers enabled for its children takes no process: name one of the children")
+        }
+        _ => error,
+    }
+}
+
+/// A child born into a frozen group would never get to the exec, nor its caller to an answer.
+fn refuse_frozen(group: BorrowedFd<'_>) -> Result<()> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(group, "cgroup.events", flags, rustix::fs::Mode::empty()) else {
+        return Ok(()); // not a cgroup v2 directory, or its root: the clone will tell
+    };
+    let mut text = String::new();
+    let read = std::fs::File::from(file).read_to_string(&mut text);
+    if read.is_ok() && text.lines().any(|line| line == "frozen 1") {
+        return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
+    }
+    Ok(())
+}
