@@ -170,8 +170,12 @@ fn mounts(command: &Command, user: bool, steps: &mut Steps) -> Result<()> {
     if command.root.is_some() {
         let dot = || Arg::Text(c".".into());
         steps.call(child, "pivot into the root", libc::SYS_pivot_root, vec![dot(), dot()]);
-        let detach = vec![dot(), Arg::Number(libc::MNT_DETACH as u64)];
-        steps.call(child, "unmount the old root", libc::SYS_umount2, detach);
+        let detach = || vec![dot(), Arg::Number(libc::MNT_DETACH as u64)];
+        // The old root lies over the new one now, and what was moved over it before lies on top of that.
+        if command.scratch.is_some() {
+            steps.call(child, "unmount the scratch file system", libc::SYS_umount2, detach());
+        }
+        steps.call(child, "unmount the old root", libc::SYS_umount2, detach());
         steps.call(child, "enter /", libc::SYS_chdir, vec![Arg::Text(c"/".into())]);
         if let Some(What::Filesystem(filesystem)) = command.root.as_ref().map(|root| &root.0)
             && filesystem.attributes & RDONLY != 0

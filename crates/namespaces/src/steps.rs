@@ -158,9 +158,9 @@ impl Steps {
     pub(crate) fn filesystem(&mut self, filesystem: &Filesystem, slot: u8, shown: &str) -> Result<()> {
         let section = Section::Child;
         let kind = &filesystem.kind;
-        let words = format!("mount {kind} for {shown}");
+        let words = format!("configure {kind} for {shown}");
         let args = vec![text(Path::new(kind))?, Arg::Number(1 /* FSOPEN_CLOEXEC */)];
-        self.call(section, words.clone(), libc::SYS_fsopen, args).save = Some(CONTEXT);
+        self.call(section, format!("open {kind} for {shown}"), libc::SYS_fsopen, args).save = Some(CONTEXT);
         for (key, value) in &filesystem.parameters {
             let (command, value, words) = match value {
                 Some(value) => (1, text(Path::new(value))?, format!("{words}: {key}={}", Path::new(value).display())),
@@ -170,12 +170,12 @@ impl Steps {
             self.call(section, words, libc::SYS_fsconfig, args);
         }
         let create = vec![Arg::Slot(CONTEXT), Arg::Number(6 /* FSCONFIG_CMD_CREATE */), Arg::Number(0), Arg::Number(0), Arg::Number(0)];
-        self.call(section, words.clone(), libc::SYS_fsconfig, create);
+        self.call(section, format!("create {kind} for {shown}"), libc::SYS_fsconfig, create);
         // What is to be filled first becomes read-only last.
         let late = if filesystem.entries.is_empty() { 0 } else { filesystem.attributes & RDONLY };
         let attributes = Arg::Number(filesystem.attributes & !late);
         let mount = vec![Arg::Slot(CONTEXT), Arg::Number(1 /* FSMOUNT_CLOEXEC */), attributes];
-        self.call(section, words, libc::SYS_fsmount, mount).save = Some(slot);
+        self.call(section, format!("mount {kind} for {shown}"), libc::SYS_fsmount, mount).save = Some(slot);
         for entry in &filesystem.entries {
             self.entry(entry, slot, shown)?;
         }
