@@ -47,6 +47,7 @@ pub struct Command {
     pub(crate) uid_map: Option<IdMap>,
     pub(crate) gid_map: Option<IdMap>,
     pub(crate) hostname: Option<OsString>,
+    pub(crate) loopback: bool,
     pub(crate) root: Option<Root>,
     pub(crate) scratch: Option<Filesystem>,
     pub(crate) mounts: Vec<Mount>,
@@ -72,6 +73,7 @@ impl Command {
             uid_map: None,
             gid_map: None,
             hostname: None,
+            loopback: false,
             root: None,
             scratch: None,
             mounts: Vec::new(),
@@ -181,6 +183,12 @@ impl Command {
     /// The host name inside, at most 64 bytes, in a new UTS namespace, which this asks for.
     pub fn hostname(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
         self.hostname = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// Brings the loopback device up (127.0.0.1 and ::1) in a new network namespace, which this asks for.
+    pub fn loopback_up(&mut self) -> &mut Self {
+        self.loopback = true;
         self
     }
 

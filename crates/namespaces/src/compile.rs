@@ -13,7 +13,7 @@ use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::filesystem::RDONLY;
 use crate::identity;
-use crate::mount::{Mount, What};
+use crate::mount::{Late, Mount, What};
 use crate::namespace::Namespace;
 use crate::plan::{Arg, Plan, Section};
 use crate::steps::{MOUNT, ROOT, Source, Steps, UMASK, c_string, text};
@@ -77,6 +77,9 @@ impl Namespaces {
         if command.hostname.is_some() {
             kinds.insert(Namespace::Uts);
         }
+        if command.loopback {
+            kinds.insert(Namespace::Net);
+        }
         if command.uid_map.is_some() || command.gid_map.is_some() {
             kinds.insert(Namespace::User);
         }
@@ -103,6 +106,9 @@ impl Namespaces {
     }
 
     fn in_child(&self, command: &Command, steps: &mut Steps) -> Result<()> {
+        if command.loopback {
+            steps.loopback_up();
+        }
         if command.new_session {
             steps.call(Section::Child, "lead a new session", libc::SYS_setsid, vec![]);
         }
@@ -202,7 +208,7 @@ fn root(command: &Command, user: bool, steps: &mut Steps) -> Result<bool> {
             steps.filesystem(&writable, ROOT, "the root")?;
             true
         }
-        What::Bind { source, attributes } => {
+        What::Bind { source, attributes, .. } => {
             let (section, source_of, directory) = source_of(source, user, "root")?;
             if !directory {
                 return Err(Error::os(format!("root {}", source.display()), libc::ENOTDIR));
@@ -227,9 +233,15 @@ fn one_mount(mount: &Mount, makes: bool, user: bool, steps: &mut Steps) -> Resul
             steps.filesystem(filesystem, MOUNT, &target)?;
             MOUNT
         }
-        What::Bind { source, attributes } => {
+        What::Bind { source, attributes, late } => {
             let slot = steps.slot()?;
-            let (section, source_of, is_directory) = source_of(source, user, "source of a mount")?;
+            let (section, source_of, is_directory) = match late {
+                Some(kind) => {
+                    let section = if by_child(user) { Section::Child } else { Section::Prepare };
+                    (section, Source::Path(source.clone()), *kind == Late::Directory)
+                }
+                None => source_of(source, user, "source of a mount")?,
+            };
             directory = is_directory;
             steps.tree(section, &source_of, *attributes, slot, &source.display().to_string())?;
             slot
@@ -262,12 +274,17 @@ fn source_of(path: &Path, user: bool, what: &str) -> Result<(Section, Source, bo
         .open(path)
         .map_err(|e| named(&e))?;
     let directory = file.metadata().map_err(|e| named(&e))?.is_dir();
-    if user && !identity::is_privileged() {
+    if by_child(user) {
         let path = std::path::absolute(path).map_err(|e| named(&e))?;
         return Ok((Section::Child, Source::Path(path), directory));
     }
     let file = crate::kernel::above_standard(OwnedFd::from(file)).map_err(|e| named(&e))?;
     Ok((Section::Prepare, Source::Open(Arc::new(file)), directory))
+}
+
+/// Without privilege only the owner of a new user namespace, the child, may copy mounts.
+fn by_child(user: bool) -> bool {
+    user && !identity::is_privileged()
 }
 
 fn standard(stdio: &[Kind; 3], steps: &mut Steps) {

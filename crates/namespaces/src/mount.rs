@@ -31,7 +31,7 @@ pub struct Mount {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Bind { source: PathBuf, attributes: u64 },
+    Bind { source: PathBuf, attributes: u64, late: Option<Late> },
     Tree { tree: Arc<OwnedFd>, attributes: u64 },
     Filesystem(Filesystem),
 }
@@ -40,8 +40,18 @@ impl Mount {
     /// The file or directory at `source`, with the mounts below it, seen at `target`: live in both directions. Neither
     /// set-user-id programs nor devices have effect there. The source is looked up by the caller when the plan is made.
     pub fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
-        let what = What::Bind { source: source.as_ref().to_owned(), attributes: NOSUID | NODEV };
+        let what = What::Bind { source: source.as_ref().to_owned(), attributes: NOSUID | NODEV, late: None };
         Self { what, target: target.as_ref().to_owned(), strict: false }
+    }
+
+    /// As [`bind`](Self::bind), of a file that need not exist before the program is started.
+    pub fn bind_file(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
+        Self::bind(source, target).late(Late::File)
+    }
+
+    /// As [`bind`](Self::bind), of a directory that need not exist before the program is started.
+    pub fn bind_directory(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
+        Self::bind(source, target).late(Late::Directory)
     }
 
     /// A directory that is open, or a detached mount.
@@ -120,9 +130,23 @@ impl Mount {
         &self.target
     }
 
+    fn late(mut self, kind: Late) -> Self {
+        if let What::Bind { late, .. } = &mut self.what {
+            *late = Some(kind);
+        }
+        self
+    }
+
     fn built_in(filesystem: Filesystem, target: &str) -> Self {
         Self { strict: true, ..Self::filesystem(filesystem, target) }
     }
+}
+
+/// What a source will be that need not exist yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    File,
+    Directory,
 }
 
 /// What becomes the child's `/`.
@@ -149,13 +173,13 @@ impl From<Filesystem> for Root {
 
 impl From<&Path> for Root {
     fn from(directory: &Path) -> Self {
-        Self(What::Bind { source: directory.to_owned(), attributes: 0 })
+        Self(What::Bind { source: directory.to_owned(), attributes: 0, late: None })
     }
 }
 
 impl From<PathBuf> for Root {
     fn from(directory: PathBuf) -> Self {
-        Self(What::Bind { source: directory, attributes: 0 })
+        Self(What::Bind { source: directory, attributes: 0, late: None })
     }
 }
 

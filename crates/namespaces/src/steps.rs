@@ -154,6 +154,19 @@ impl Steps {
         self.call(section, words, libc::SYS_mount_setattr, args);
     }
 
+    /// netdevice(7): SIOCSIFFLAGS on the loopback device.
+    pub(crate) fn loopback_up(&mut self) {
+        const SIOCSIFFLAGS: u64 = 0x8914;
+        let socket = [libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0].map(|n| Arg::Number(n as u64));
+        let words = "bring the loopback device up";
+        self.call(Section::Child, words, libc::SYS_socket, socket.into()).save = Some(CONTEXT);
+        let mut request = vec![0; 40]; // struct ifreq: name, flags
+        request[..2].copy_from_slice(b"lo");
+        request[16..18].copy_from_slice(&((libc::IFF_UP | libc::IFF_RUNNING) as u16).to_ne_bytes());
+        let args = vec![Arg::Slot(CONTEXT), Arg::Number(SIOCSIFFLAGS), Arg::Bytes(request)];
+        self.call(Section::Child, words, libc::SYS_ioctl, args);
+    }
+
     /// fsopen(2), its parameters, fsmount(2), and what is made in it.
     pub(crate) fn filesystem(&mut self, filesystem: &Filesystem, slot: u8, shown: &str) -> Result<()> {
         let section = Section::Child;
