@@ -1,0 +1,83 @@
+//! What there is to undo of a container, in a file: written before anything is made, read by whoever sweeps.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The format of the file.
+const VERSION: u32 = 1;
+
+/// A container's record. Process numbers are for a reader only: whether it lives is told by the lock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub version: u32,
+    pub name: String,
+    pub owner: u32,
+    /// Name of the control group.
+    pub cgroup: String,
+    /// Directory for the root's upper layers.
+    pub scratch: Option<PathBuf>,
+    /// An upper layer's work directory, next to a layer that stays.
+    pub work: Option<PathBuf>,
+    pub network: Option<Network>,
+}
+
+/// A place on a bridge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Network {
+    pub bridge: String,
+    pub address: IpAddr,
+}
+
+impl Record {
+    pub(crate) fn new(name: &str, cgroup: String) -> Self {
+        Self {
+            version: VERSION,
+            name: name.to_owned(),
+            owner: std::process::id(),
+            cgroup,
+            scratch: None,
+            work: None,
+            network: None,
+        }
+    }
+
+    /// Written aside and renamed: a reader sees the old or the new.
+    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
+        let (path, aside) = (directory.join("record"), directory.join("record.new"));
+        let written = serde_json::to_vec_pretty(self)
+            .map_err(Into::into)
+            .and_then(|text| fs::write(&aside, text))
+            .and_then(|()| fs::rename(&aside, &path));
+        written.map_err(|e| Error::io(path.display(), &e))
+    }
+
+    /// The record in a container's directory; `None` if there is none that this version understands.
+    pub(crate) fn read(directory: &Path) -> Option<Self> {
+        let text = fs::read(directory.join("record")).ok()?;
+        serde_json::from_slice(&text).ok().filter(|record: &Self| record.version == VERSION)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_another_version_is_not() {
+        let directory = std::env::temp_dir().join(format!("record-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let mut record = Record::new("tomcat5", "isolate-tomcat5".into());
+        record.network = Some(Network { bridge: "isolate0".into(), address: [10, 0, 0, 2].into() });
+        record.write(&directory).unwrap();
+        assert_eq!(Record::read(&directory), Some(record.clone()));
+        record.version += 1;
+        record.write(&directory).unwrap();
+        assert_eq!(Record::read(&directory), None);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -1,0 +1,109 @@
+//! Where a container's upper layers lie while it lives: on a disk, or in memory where the disk cannot hold one.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use isolate_namespaces::Filesystem;
+
+use super::etc;
+use crate::error::{Error, Result};
+
+/// One directory a container below it.
+const DISK: &str = "/var/lib/isolate";
+
+/// Room for pairs of an upper and a work directory.
+#[derive(Debug)]
+pub(crate) enum Scratch {
+    /// A directory of the container's own.
+    Disk(PathBuf),
+    /// A tmpfs that the container mounts; it counts as its memory.
+    Memory,
+}
+
+/// Something to be made on a disk before the start.
+#[derive(Clone, Debug)]
+pub(crate) enum Preparation {
+    /// A directory for its owner only, as are its missing parents.
+    Private(PathBuf),
+    /// A directory that becomes the root of a layer.
+    Layer(PathBuf),
+    /// A copy of what everybody may read of `/etc`.
+    Etc(PathBuf),
+}
+
+impl Scratch {
+    /// The place for the container of this id.
+    pub(crate) fn choose(id: &str) -> Self {
+        let disk = Path::new(DISK);
+        let existing = disk.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        if isolate_overlay::can_hold_upper(existing) { Self::Disk(disk.join(id)) } else { Self::Memory }
+    }
+
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Disk(directory) => Some(directory),
+            Self::Memory => None,
+        }
+    }
+
+    /// Paths of the n-th pair, as the mounting process will find them, and what must be made for it.
+    pub(crate) fn pair(&self, n: usize) -> (PathBuf, PathBuf, Vec<Preparation>) {
+        let base = match self {
+            Self::Disk(directory) => directory.clone(),
+            Self::Memory => PathBuf::new(),
+        };
+        let (upper, work) = (base.join(format!("upper{n}")), base.join(format!("work{n}")));
+        let made = match self {
+            Self::Disk(directory) => {
+                let private = Preparation::Private(directory.clone());
+                vec![private, Preparation::Layer(upper.clone()), Preparation::Private(work.clone())]
+            }
+            Self::Memory => Vec::new(),
+        };
+        (upper, work, made)
+    }
+
+    /// The file system for `pairs` of them, if it is the container that makes it.
+    pub(crate) fn filesystem(&self, pairs: usize) -> Option<Filesystem> {
+        match self {
+            Self::Memory if pairs > 0 => {
+                let tmpfs = Filesystem::tmpfs().set("mode", "700");
+                Some((0..pairs).fold(tmpfs, |tmpfs, n| {
+                    tmpfs.directory(format!("upper{n}"), 0o755).directory(format!("work{n}"), 0o700)
+                }))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Preparation {
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Private(path) | Self::Layer(path) => format!("make directory {}", path.display()),
+            Self::Etc(path) => format!("copy what everybody may read of /etc to {}", path.display()),
+        }
+    }
+
+    pub(crate) fn make(&self) -> Result<()> {
+        let (path, mode) = match self {
+            Self::Private(path) => (path, 0o700),
+            Self::Layer(path) => (path, 0o755),
+            Self::Etc(path) => return etc::copy(Path::new("/etc"), path),
+        };
+        let failed = |e| Error::io(format!("cannot make directory {}", path.display()), &e);
+        if let Some(parent) = path.parent() {
+            DirBuilder::new().mode(0o700).recursive(true).create(parent).map_err(failed)?;
+        }
+        match DirBuilder::new().mode(mode).create(path) {
+            Err(e) if !path.is_dir() => Err(failed(e)),
+            // As if the caller had no umask, which it keeps.
+            Ok(()) => {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+                fs::set_permissions(path, mode).map_err(failed)
+            }
+            Err(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The state directory: one directory a container, a lock in each, one lock over all.
+//!
+//! ```text
+//! /run/isolate/lock                      held while names, leases and networks change
+//! /run/isolate/containers/NAME/lock      held as long as the container or its owner lives
+//! /run/isolate/containers/NAME/record    what there is to undo, as JSON
+//! /run/isolate/networks/BRIDGE/ADDRESS   a symbolic link to the name of the container that has it
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::Record;
+
+/// The state directory of this user.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    root: PathBuf,
+}
+
+/// While this lives no other thread or process changes names, leases or networks.
+#[derive(Debug)]
+pub(crate) struct Guard(#[expect(dead_code, reason = "held for the lock")] File);
+
+/// A container's directory, locked.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Store {
+    /// `/run/isolate` for root, else `$XDG_RUNTIME_DIR/isolate`. Made if missing, for its owner only.
+    pub(crate) fn open() -> Result<Self> {
+        let root = Self::path()?;
+        make_directory(&root)?;
+        make_directory(&root.join("containers"))?;
+        make_directory(&root.join("networks"))?;
+        Ok(Self { root })
+    }
+
+    /// Where it is, whether it exists or not.
+    pub(crate) fn path() -> Result<PathBuf> {
+        if rustix::process::geteuid().is_root() {
+            return Ok(PathBuf::from("/run/isolate"));
+        }
+        match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(directory) if Path::new(&directory).is_absolute() => Ok(Path::new(&directory).join("isolate")),
+            _ => Err(Error::new(ErrorKind::InvalidConfig, "no state directory: XDG_RUNTIME_DIR is not set")
+                .with_hint("log in through a session manager, or set it to a directory of your own on a tmpfs")),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> Result<Guard> {
+        let path = self.root.join("lock");
+        let lock = open_lock(&path)?;
+        retry(|| flock(&lock, FlockOperation::LockExclusive)).map_err(|e| Error::io(path.display(), &e))?;
+        Ok(Guard(lock))
+    }
+
+    /// A directory for a new container. The name is free if the directory is not there.
+    pub(crate) fn create(&self, _: &Guard, name: &str) -> Result<Entry> {
+        let path = self.container(name);
+        DirBuilder::new().mode(0o700).create(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => Error::new(ErrorKind::AlreadyExists, "the name is in use")
+                .with_hint("another container has it; choose another name or remove that container"),
+            _ => Error::io(path.display(), &e),
+        })?;
+        let locked = open_lock(&path.join("lock")).and_then(|lock| {
+            retry(|| flock(&lock, FlockOperation::NonBlockingLockExclusive))
+                .map_err(|e| Error::io(path.display(), &e))?;
+            Ok(lock)
+        });
+        match locked {
+            Ok(lock) => Ok(Entry { path, lock }),
+            Err(e) => {
+                fs::remove_dir_all(&path).ok();
+                Err(e)
+            }
+        }
+    }
+
+    pub(crate) fn container(&self, name: &str) -> PathBuf {
+        self.root.join("containers").join(name)
+    }
+
+    pub(crate) fn network(&self, bridge: &str) -> PathBuf {
+        self.root.join("networks").join(bridge)
+    }
+
+    /// The containers whose lock nobody holds, each locked now, with what is known of it.
+    pub(crate) fn dead(&self, _: &Guard) -> Result<Vec<(Entry, Option<Record>)>> {
+        let directory = self.root.join("containers");
+        let mut dead = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(|e| Error::io(directory.display(), &e))? {
+            let path = entry.map_err(|e| Error::io(directory.display(), &e))?.path();
+            // Gone between two calls: its owner removed it.
+            let Ok(lock) = open_lock(&path.join("lock")) else { continue };
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                let record = Record::read(&path);
+                dead.push((Entry { path, lock }, record));
+            }
+        }
+        Ok(dead)
+    }
+}
+
+impl Entry {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The lock for somebody else to hold, too: it is free when all have let go.
+    pub(crate) fn share_lock(&self) -> Result<OwnedFd> {
+        self.lock.try_clone().map(Into::into).map_err(|e| Error::io(self.path.display(), &e))
+    }
+
+    pub(crate) fn write(&self, record: &Record) -> Result<()> {
+        record.write(&self.path)
+    }
+
+    /// Removes the directory; the lock goes with it.
+    pub(crate) fn remove(self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(self.path.display(), &e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A directory for its owner only. One that is there must be the owner's.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).recursive(true).create(path) {
+        Ok(()) => Ok(()),
+        Err(e) => Err(Error::io(format!("state directory {}", path.display()), &e)),
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| Error::io(path.display(), &e))
+}
+
+fn retry(mut call: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map_err(Into::into),
+        }
+    }
+}
