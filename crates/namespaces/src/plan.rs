@@ -79,6 +79,12 @@ impl Plan {
         before.chain(std::iter::once(self.clone_words.as_str())).chain(self.steps[at..].iter().map(words))
     }
 
+    /// How many of [`steps`](Self::steps) come before the child goes on: those of the launcher, and the clone itself.
+    #[must_use]
+    pub fn before_child(&self) -> usize {
+        1 + self.steps.iter().filter(|step| step.section < Section::Child).count()
+    }
+
     /// What the report's step number means.
     pub(crate) fn words(&self, step: u32) -> &str {
         match step {
