@@ -1,1 +1,43 @@
-//! Containers as a library: a process in its own namespaces, on an overlay root, under limits, on its own network; no daemon.
+#![doc = include_str!("../README.md")]
+#![cfg(target_os = "linux")]
+
+mod attach;
+mod builder;
+mod container;
+mod error;
+mod files;
+mod host;
+mod mount;
+mod name;
+mod network;
+mod parcel;
+mod plan;
+mod record;
+mod rootfs;
+mod start;
+mod store;
+mod sweep;
+mod undo;
+
+pub use attach::Attach;
+pub use builder::ContainerBuilder;
+pub use container::Container;
+pub use error::{Error, ErrorKind, Result};
+pub use host::{Finding, Host};
+pub use mount::Mount;
+pub use plan::Plan;
+pub use rootfs::Rootfs;
+pub use sweep::sweep;
+
+pub use isolate_cgroups::{Bytes, Limits, Stats};
+pub use isolate_namespaces::Stdio;
+pub use isolate_netns::{Cidr, Publish};
+
+/// Control groups alone.
+pub use isolate_cgroups as cgroups;
+/// Programs in namespaces alone.
+pub use isolate_namespaces as namespaces;
+/// Networks alone.
+pub use isolate_netns as netns;
+/// Overlays alone.
+pub use isolate_overlay as overlay;

@@ -115,6 +115,11 @@ impl Child {
 
     /// Collects what the program writes to its pipes, and waits for its end.
     pub fn wait_with_output(mut self) -> Result<Output> {
+        self.collect()
+    }
+
+    /// As [`wait_with_output`](Self::wait_with_output), for a child that is still wanted afterwards.
+    pub fn collect(&mut self) -> Result<Output> {
         drop(self.stdin.take());
         let (stdout, stderr) = (self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from));
         let [stdout, stderr] =

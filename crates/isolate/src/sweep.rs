@@ -1,0 +1,90 @@
+//! What an owner that was killed has left: found by a lock that nobody holds, and taken back.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use isolate_cgroups::{Cgroup, ErrorKind as GroupErrorKind};
+
+use crate::error::{Error, Result};
+use crate::network;
+use crate::record::Record;
+use crate::store::{Guard, Store};
+use crate::undo::remove_tree;
+
+/// Takes back what containers have left whose owner was killed. The first start of a process does it, too.
+///
+/// What is still owned is not touched: a container lives as long as somebody holds the lock on its record. Returns the names of
+/// the containers whose remains were removed. Wants what making them wanted.
+///
+/// ```no_run
+/// for name in isolate::sweep()? {
+///     eprintln!("removed what was left of container `{name}`");
+/// }
+/// # Ok::<(), isolate::Error>(())
+/// ```
+pub fn sweep() -> Result<Vec<String>> {
+    let store = Store::open()?;
+    let guard = store.lock()?;
+    all(&store, &guard)
+}
+
+/// Once a process.
+pub(crate) fn first(store: &Store, guard: &Guard) -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.swap(true, Ordering::Relaxed) {
+        all(store, guard)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
+    let mut swept = Vec::new();
+    let mut errors = Vec::new();
+    for (entry, record) in store.dead(guard)? {
+        if let Some(record) = &record {
+            let failed = one(store, guard, record);
+            if !failed.is_empty() {
+                // The record stays, so that the next sweep tries again.
+                errors.extend(failed.into_iter().map(|e| e.of(format!("remains of container `{}`", record.name))));
+                continue;
+            }
+            swept.push(record.name.clone());
+        }
+        errors.extend(entry.remove().err());
+    }
+    errors.extend(orphaned_leases(store).err());
+    Error::all(errors).map(|()| swept)
+}
+
+fn one(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
+    let mut errors = Vec::new();
+    match Cgroup::open(&record.cgroup) {
+        Ok(group) => errors.extend(group.remove().map_err(Error::from).err()),
+        Err(e) if e.kind() == GroupErrorKind::NotFound => {}
+        Err(e) => errors.push(e.into()),
+    }
+    for directory in record.scratch.iter().chain(&record.work) {
+        errors.extend(remove_tree(directory).err());
+    }
+    if let Some(network) = &record.network {
+        errors.extend(network::sweep(store, guard, &record.name, &network.bridge, network.address).err());
+    }
+    errors
+}
+
+/// Leases whose container has no directory: its owner was killed between the two.
+fn orphaned_leases(store: &Store) -> Result<()> {
+    let networks = store.network("");
+    let failed = |e| Error::io(networks.display(), &e);
+    for network in fs::read_dir(&networks).map_err(failed)?.flatten() {
+        for lease in fs::read_dir(network.path()).map_err(failed)?.flatten() {
+            let holder = fs::read_link(lease.path()).unwrap_or_default();
+            if holder.as_os_str().is_empty() || !Path::new(&store.container(&holder.to_string_lossy())).exists() {
+                fs::remove_file(lease.path()).ok();
+            }
+        }
+        fs::remove_dir(network.path()).ok();
+    }
+    Ok(())
+}

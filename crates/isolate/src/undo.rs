@@ -1,0 +1,80 @@
+//! What a container has, in the order in which it was made, to be taken back in the other.
+
+use std::fs;
+use std::path::PathBuf;
+
+use isolate_cgroups::Cgroup;
+use isolate_namespaces::Child;
+use isolate_netns::Port;
+
+use crate::error::{Error, Result};
+use crate::network::Lease;
+use crate::store::{Entry, Store};
+
+/// Fields in the order of making. Dropping takes everything back as well as it can.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    store: Store,
+    pub(crate) entry: Option<Entry>,
+    pub(crate) lease: Option<Lease>,
+    /// Directories on a disk.
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) child: Option<Child>,
+    pub(crate) port: Option<Port>,
+}
+
+impl Undo {
+    pub(crate) fn new(store: Store, entry: Entry) -> Self {
+        Self {
+            store,
+            entry: Some(entry),
+            lease: None,
+            directories: Vec::new(),
+            cgroup: None,
+            child: None,
+            port: None,
+        }
+    }
+
+    /// Goes on after an error, and gives them all.
+    pub(crate) fn unwind(&mut self) -> Vec<Error> {
+        let mut errors = Vec::new();
+        let mut note = |result: Result<()>| errors.extend(result.err());
+        // First the rules that lead to the container, then what runs in it: no packet for a stranger in between.
+        if let Some(port) = self.port.take() {
+            note(port.remove().map_err(Error::from));
+        }
+        if let Some(cgroup) = &self.cgroup {
+            note(cgroup.kill().map_err(Error::from));
+        }
+        drop(self.child.take());
+        if let Some(cgroup) = self.cgroup.take() {
+            note(cgroup.remove().map_err(Error::from));
+        }
+        for directory in self.directories.drain(..).rev() {
+            note(remove_tree(&directory));
+        }
+        if let Some(lease) = self.lease.take() {
+            note(self.store.lock().and_then(|guard| lease.give_back(&guard)));
+        }
+        if let Some(entry) = self.entry.take() {
+            note(entry.remove());
+        }
+        errors
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        self.unwind();
+    }
+}
+
+/// A directory with everything in it; none is no error.
+pub(crate) fn remove_tree(directory: &PathBuf) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(directory.display(), &e)),
+        _ => Ok(()),
+    }
+}
