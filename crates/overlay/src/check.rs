@@ -1,0 +1,110 @@
+//! What the kernel would refuse with an error that says little, or would only warn of.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::overlay::{Overlay, Upper};
+use crate::support;
+
+/// OVL_MAX_STACK of Linux.
+const LAYERS: usize = 500;
+
+pub(crate) fn overlay(overlay: &Overlay) -> Result<()> {
+    if overlay.layers.len() > LAYERS {
+        return Err(Error::invalid(format!("{} layers: the kernel takes {LAYERS}", overlay.layers.len())));
+    }
+    for layer in &overlay.layers {
+        directory("lower layer", layer)?;
+    }
+    match &overlay.upper {
+        Some(upper) if !upper.relative => writable(overlay, upper),
+        _ => Ok(()),
+    }
+}
+
+fn writable(overlay: &Overlay, upper: &Upper) -> Result<()> {
+    let metadata = directory("upper layer", &upper.directory)?;
+    let work = directory("work directory", &upper.work)?;
+    if metadata.dev() != work.dev() {
+        let (upper, work) = (upper.directory.display(), upper.work.display());
+        return Err(Error::invalid(format!("upper layer {upper} and work directory {work} are on different file systems")));
+    }
+    if !support::can_hold_upper(&upper.directory) {
+        let what = format!("upper layer {}: its file system cannot hold one", upper.directory.display());
+        return Err(Error::invalid(what).with_hint("use a directory on ext4, xfs, btrfs or tmpfs"));
+    }
+    if upper.work.join("work/incompat/volatile").exists() {
+        let what = format!("work directory {}: its volatile overlay was not unmounted", upper.work.display());
+        return Err(Error::invalid(what)
+            .with_hint("what the upper layer holds may be incomplete: remove both directories, or only work/incompat"));
+    }
+    disjoint("upper layer", &upper.directory, "work directory", &upper.work)?;
+    for layer in &overlay.layers {
+        if fs::metadata(layer).is_ok_and(|lower| lower.dev() == metadata.dev()) {
+            disjoint("upper layer", &upper.directory, "lower layer", layer)?;
+        }
+    }
+    Ok(())
+}
+
+fn directory(what: &str, path: &Path) -> Result<Metadata> {
+    let metadata = fs::metadata(path).map_err(|e| Error::io(format!("{what} {}", path.display()), &e))?;
+    if metadata.is_dir() {
+        return Ok(metadata);
+    }
+    let error = io::Error::from_raw_os_error(20); // ENOTDIR
+    debug_assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+    let error = Error::io(format!("{what} {}", path.display()), &error);
+    debug_assert_eq!(error.kind(), ErrorKind::NotFound);
+    Err(error)
+}
+
+/// Neither is the other nor lies in it.
+fn disjoint(what: &str, path: &Path, other_what: &str, other: &Path) -> Result<()> {
+    let real = |path: &Path| fs::canonicalize(path).map_err(|e| Error::io(path.display(), &e));
+    let (a, b) = (real(path)?, real(other)?);
+    if a.starts_with(&b) || b.starts_with(&a) {
+        let what = format!("{what} {} and {other_what} {} overlap", path.display(), other.display());
+        return Err(Error::invalid(what));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_directory_is_said_with_its_name() {
+        let base = std::env::temp_dir().join(format!("check-{}", std::process::id()));
+        for name in ["lower", "upper", "upper/work", "work"] {
+            fs::create_dir_all(base.join(name)).unwrap();
+        }
+        fs::write(base.join("file"), "").unwrap();
+        let path = |name: &str| base.join(name);
+        let said = |overlay: Overlay| overlay.check().unwrap_err().to_string().replace(base.to_str().unwrap(), "B");
+        assert_eq!(said(Overlay::on(path("none"))), "lower layer B/none: No such file or directory (os error 2)");
+        assert_eq!(said(Overlay::on(path("file"))), "lower layer B/file: Not a directory (os error 20)");
+        let on = || Overlay::on(path("lower"));
+        assert_eq!(
+            said(on().writable(path("upper"), path("upper/work"))),
+            "upper layer B/upper and work directory B/upper/work overlap"
+        );
+        assert_eq!(
+            said(Overlay::on(&base).writable(path("upper"), path("work"))),
+            "upper layer B/upper and lower layer B overlap"
+        );
+        assert!(said(on().writable(path("upper"), "/proc")).ends_with("are on different file systems"));
+        assert!(said(Overlay::on("/").writable("/proc/self", "/proc/tty")).contains("cannot hold one"));
+        on().writable(path("upper"), path("work")).check().unwrap();
+        on().scratch("not", "there").check().unwrap();
+        fs::create_dir_all(path("work/work/incompat/volatile")).unwrap();
+        assert!(on().writable(path("upper"), path("work")).check().unwrap_err().hint().unwrap().contains("incompat"));
+        let many = (0..501).fold(on(), |overlay, _| overlay.layer(path("lower")));
+        assert_eq!(said(many), "502 layers: the kernel takes 500");
+        fs::remove_dir_all(&base).unwrap();
+    }
+}

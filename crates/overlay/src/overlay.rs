@@ -1,0 +1,131 @@
+//! The description of an overlay.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::mount::{self, DetachedMount};
+use crate::mounted::Mounted;
+use crate::parameter::{self, Parameter};
+use crate::{check, support};
+
+/// Directories that are seen as one: layers that are never written, and perhaps an upper one that takes the writes
+/// (Documentation/filesystems/overlayfs.rst).
+///
+/// Setters never fail: what is wrong is told by [`check`](Self::check), [`mount`](Self::mount) and their like.
+///
+/// ```
+/// use isolate_overlay::Overlay;
+/// let overlay = Overlay::on("/srv/layers/debian") // the bottom
+///     .layer("/srv/layers/jre")
+///     .layer("/srv/layers/app") // the top of those that are never written
+///     .writable("/var/tmp/upper", "/var/tmp/work");
+/// # let _ = overlay;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a description does nothing until it is mounted"]
+pub struct Overlay {
+    /// Bottom first.
+    pub(crate) layers: Vec<PathBuf>,
+    pub(crate) upper: Option<Upper>,
+    pub(crate) volatile: bool,
+    pub(crate) userxattr: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Upper {
+    pub directory: PathBuf,
+    pub work: PathBuf,
+    /// The names are for whoever mounts, seen from its current directory.
+    pub relative: bool,
+}
+
+impl Overlay {
+    /// `base` is the bottom layer; every [`layer`](Self::layer) goes on top of those before it.
+    pub fn on(base: impl AsRef<Path>) -> Self {
+        Self { layers: vec![base.as_ref().to_owned()], upper: None, volatile: false, userxattr: false }
+    }
+
+    /// One more layer, on top of those before it. A file in it hides one of the same name below.
+    pub fn layer(mut self, directory: impl AsRef<Path>) -> Self {
+        self.layers.push(directory.as_ref().to_owned());
+        self
+    }
+
+    /// More layers, bottom first. The kernel takes 500 in all.
+    pub fn layers(mut self, bottom_up: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+        self.layers.extend(bottom_up.into_iter().map(|layer| layer.as_ref().to_owned()));
+        self
+    }
+
+    /// Writes land in `upper`; `work` is an empty directory on the same file system for the kernel's own use. Without them the
+    /// overlay is read-only. Neither may be used by another overlay at the same time.
+    #[doc(alias = "upperdir")]
+    #[doc(alias = "workdir")]
+    pub fn writable(mut self, upper: impl AsRef<Path>, work: impl AsRef<Path>) -> Self {
+        self.upper = Some(Upper { directory: upper.as_ref().into(), work: work.as_ref().into(), relative: false });
+        self
+    }
+
+    /// As [`writable`](Self::writable), with relative names that mean something only to the process which will mount it, by
+    /// [`parameters`](Self::parameters): directories on a tmpfs that only that process sees.
+    pub fn scratch(mut self, upper: impl AsRef<Path>, work: impl AsRef<Path>) -> Self {
+        self.upper = Some(Upper { directory: upper.as_ref().into(), work: work.as_ref().into(), relative: true });
+        self
+    }
+
+    /// Nothing is written to the disk for safety's sake (Linux 5.10): faster, and for an upper layer that is thrown away. After a
+    /// crash of the machine the upper layer cannot be used again.
+    pub fn volatile(mut self, volatile: bool) -> Self {
+        self.volatile = volatile;
+        self
+    }
+
+    /// Keeps overlayfs's own notes in `user.` extended attributes, as a mount in a user namespace must (Linux 5.11).
+    pub fn userxattr(mut self, userxattr: bool) -> Self {
+        self.userxattr = userxattr;
+        self
+    }
+
+    /// What fsconfig(2) is to be told, in order, for a process that mounts by itself. Topmost layer first.
+    ///
+    /// An error if a path cannot be said that way: longer than 255 bytes; and below Linux 6.5, where all layers are one value,
+    /// a comma or more than 255 bytes in all. [`mount`](Self::mount) has a way around that.
+    ///
+    /// ```
+    /// use isolate_overlay::Overlay;
+    /// # fn main() -> isolate_overlay::Result<()> {
+    /// let parameters = Overlay::on("/srv/base").scratch("upper", "work").parameters()?;
+    /// assert_eq!(parameters.last().map(|p| p.key), Some("workdir"));
+    /// # Ok(()) }
+    /// ```
+    pub fn parameters(&self) -> Result<Vec<Parameter>> {
+        if support::appends() { parameter::appended(self) } else { parameter::joined(self) }
+    }
+
+    /// Looks for what the kernel would refuse with an error that says little. Reads only; needs no privilege beyond reading.
+    pub fn check(&self) -> Result<()> {
+        check::overlay(self)
+    }
+
+    /// A mount that no path leads to. Wants CAP_SYS_ADMIN. Linux 6.5 and later: fsopen(2) and `lowerdir+`; before: mount(2) in
+    /// a mount namespace of a thread that is made for it.
+    #[doc(alias = "fsopen")]
+    pub fn mount(&self) -> Result<DetachedMount> {
+        self.check()?;
+        mount::detached(self)
+    }
+
+    /// Mounted at a directory of the caller's mount namespace.
+    ///
+    /// ```no_run
+    /// use isolate_overlay::Overlay;
+    /// # fn main() -> isolate_overlay::Result<()> {
+    /// let scratch = Overlay::on("/srv/alpine").writable("/var/tmp/upper", "/var/tmp/work").mount_at("/mnt")?;
+    /// std::fs::write(scratch.path().join("note"), "only in upper").ok();
+    /// scratch.unmount()?; // or drop it
+    /// # Ok(()) }
+    /// ```
+    pub fn mount_at(&self, target: impl AsRef<Path>) -> Result<Mounted> {
+        self.mount()?.attach(target)
+    }
+}
