@@ -9,9 +9,9 @@
 //! }
 //! ```
 //!
-//! [`kernel_test`] executes the test binary once more for just this test, in new mount, network and cgroup
-//! namespaces, with private tmpfs on `/run`, `/tmp` and `/var/lib/isolate` and the loopback up; a tiny reaper
-//! stands above it, as init does on a machine. After the body the world must look as before: see [`leaks`].
+//! [`kernel_test`] executes the test binary once more for just this test, in new mount and network namespaces, with private
+//! tmpfs on `/run` and `/var/lib/isolate` and the loopback up; a tiny reaper stands above it, as init does on a machine. After
+//! the body the world must look as before: see [`leaks`].
 //!
 //! What the machine lacks is printed and counted, never silently skipped. Environment:
 //!

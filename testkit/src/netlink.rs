@@ -16,26 +16,10 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const NFNL_SUBSYS_NFTABLES: u16 = 10 << 8;
 const NFT_MSG_GETTABLE: u16 = 1;
-const NFT_MSG_GETCHAIN: u16 = 4;
-const NFT_MSG_GETRULE: u16 = 7;
-const NFTA_CHAIN_HOOK: u16 = 4;
 
 /// The tables of the calling thread's network namespace, as `family name`.
 pub(crate) fn tables() -> io::Result<Vec<String>> {
     Ok(dump(NFT_MSG_GETTABLE)?.iter().map(|object| format!("{} {}", object.family, object.name(1))).collect())
-}
-
-/// Chains that hang at no hook, as `family table chain`.
-pub(crate) fn chains() -> io::Result<Vec<String>> {
-    let chains = dump(NFT_MSG_GETCHAIN)?;
-    let own = chains.iter().filter(|chain| !chain.has(NFTA_CHAIN_HOOK));
-    Ok(own.map(|chain| format!("{} {} {}", chain.family, chain.name(1), chain.name(3))).collect())
-}
-
-/// Rules, as `family table chain`, one entry each.
-pub(crate) fn rules() -> io::Result<Vec<String>> {
-    let rules = dump(NFT_MSG_GETRULE)?;
-    Ok(rules.iter().map(|rule| format!("{} {} {}", rule.family, rule.name(1), rule.name(2))).collect())
 }
 
 /// Adds a link of this kind (`dummy`, `veth`) with the name that the kernel picks.
@@ -54,10 +38,6 @@ struct Object {
 }
 
 impl Object {
-    fn has(&self, kind: u16) -> bool {
-        self.attributes.iter().any(|(known, _)| *known == kind)
-    }
-
     fn name(&self, kind: u16) -> String {
         let value = self.attributes.iter().find(|(known, _)| *known == kind);
         let bytes = value.map_or(&b"?"[..], |(_, bytes)| bytes);

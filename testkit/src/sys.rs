@@ -1,7 +1,6 @@
 //! The only unsafe code: the world's first process, between fork and exec, and sockets of the loopback.
 
 use std::ffi::c_int;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -9,36 +8,16 @@ use std::process::Command;
 
 use rustix::thread::UnshareFlags;
 
-/// The descriptors of `cgroup.procs` files, opened before the fork: one pair a hierarchy.
-#[derive(Debug)]
-pub(crate) struct Groups {
-    /// The world's group: the root of its cgroup namespace.
-    pub(crate) world: Vec<File>,
-    /// The leaf below it, where the test runs (a group with controllers below it may hold no process).
-    pub(crate) leaf: Vec<File>,
-}
-
-/// Makes `command` start in a world of its own below a small reaper, or (`unshare` unset) just below the reaper.
-pub(crate) fn enter_world(command: &mut Command, groups: Groups, unshare: bool) {
-    let enter = move || {
-        join(&groups.world)?;
-        if unshare {
-            let flags = UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWCGROUP;
-            // SAFETY: this process was just forked and has one thread; no library state depends on its namespaces.
-            unsafe { rustix::thread::unshare_unsafe(flags) }?;
-        }
-        join(&groups.leaf)?;
+/// Makes `command` start in mount and network namespaces of its own, below a small reaper.
+pub(crate) fn enter_world(command: &mut Command) {
+    let enter = || {
+        let flags = UnshareFlags::NEWNS | UnshareFlags::NEWNET;
+        // SAFETY: this process was just forked and has one thread; no library state depends on its namespaces.
+        unsafe { rustix::thread::unshare_unsafe(flags) }?;
         become_reaper_of_the_test()
     };
-    // SAFETY: `enter` makes only system calls on descriptors that exist; it neither allocates nor takes a lock.
+    // SAFETY: `enter` makes only system calls; it neither allocates nor takes a lock.
     unsafe { command.pre_exec(enter) };
-}
-
-fn join(groups: &[File]) -> io::Result<()> {
-    for group in groups {
-        rustix::io::write(group, b"0")?;
-    }
-    Ok(())
 }
 
 /// Forks once more: the child goes on to the exec, the parent reaps orphans until the child is gone.
