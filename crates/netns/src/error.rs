@@ -12,6 +12,8 @@ pub struct Error {
     kind: ErrorKind,
     what: String,
     errno: Option<i32>,
+    /// The sentence is whole without the words that go with `errno`.
+    in_words: bool,
     hint: Option<String>,
 }
 
@@ -57,7 +59,7 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), errno: None, hint: None }
+        Self { kind, what: what.into(), errno: None, in_words: true, hint: None }
     }
 
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
@@ -73,7 +75,7 @@ impl Error {
             libc::ENOSYS | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT => ErrorKind::Unsupported,
             _ => ErrorKind::Kernel,
         };
-        let error = Self { kind, what: what.into(), errno: Some(errno), hint: None };
+        let error = Self { kind, what: what.into(), errno: Some(errno), in_words: false, hint: None };
         match kind {
             ErrorKind::PermissionDenied => error.with_hint(
                 "needs CAP_NET_ADMIN over the network namespace (and CAP_SYS_ADMIN to enter one): run as root",
@@ -95,6 +97,18 @@ impl Error {
         self
     }
 
+    /// Replaces the sentence; the `errno` stays, but not its words.
+    pub(crate) fn saying(mut self, what: impl Into<String>) -> Self {
+        (self.what, self.in_words) = (what.into(), true);
+        self
+    }
+
+    /// Adds what went wrong after it, in work that goes on after an error.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let what = format!("{self}; and {other}");
+        self.saying(what)
+    }
+
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
@@ -104,8 +118,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errno {
-            Some(errno) => write!(f, "{}: {}", self.what, io::Error::from_raw_os_error(errno)),
-            None => f.write_str(&self.what),
+            Some(errno) if !self.in_words => write!(f, "{}: {}", self.what, io::Error::from_raw_os_error(errno)),
+            _ => f.write_str(&self.what),
         }
     }
 }
@@ -133,6 +147,13 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         assert!(error.hint().is_some_and(|hint| hint.contains("CAP_NET_ADMIN")));
         assert!(format!("{error:?}").starts_with("bridge iso0: Operation not permitted (os error 1)\n  hint: needs"));
+    }
+
+    #[test]
+    fn two_errors_are_told_in_one_sentence() {
+        let error = Error::os("link a", libc::ENODEV).and(Error::invalid("b"));
+        assert_eq!(error.to_string(), "link a: No such device (os error 19); and b");
+        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
     }
 
     #[test]

@@ -97,12 +97,12 @@ impl NetworkNamespace {
     pub fn loopback_up(&self) -> Result<()> {
         self.run(|| Route::open()?.loopback_up())?
     }
+}
 
-    /// Which namespace this is: device and inode (namespaces(7)).
-    pub(crate) fn id(&self) -> Result<(u64, u64)> {
-        let stat = rustix::fs::fstat(&self.0).map_err(|errno| Error::os("a network namespace", errno.raw_os_error()))?;
-        Ok((stat.st_dev, stat.st_ino))
-    }
+/// Which namespace is behind a descriptor: device and inode (namespaces(7)).
+pub(crate) fn id(namespace: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(namespace).map_err(|errno| Error::os("a network namespace", errno.raw_os_error()))?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// Runs `f` in the namespace behind a descriptor, as [`NetworkNamespace::run`] does.
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_current_namespace_is_the_one_of_this_process() {
         let (here, pid) = (NetworkNamespace::current().unwrap(), std::process::id());
-        assert_eq!(here.id().unwrap(), NetworkNamespace::of_pid(pid).unwrap().id().unwrap());
+        assert_eq!(id(here.as_fd()).unwrap(), id(NetworkNamespace::of_pid(pid).unwrap().as_fd()).unwrap());
     }
 
     #[test]

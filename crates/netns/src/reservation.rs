@@ -1,0 +1,182 @@
+//! A host port, claimed so that nobody else gets it, and who has one that is taken.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
+
+use crate::listener::{Holder, holder};
+use crate::publish::Protocol;
+use crate::{Error, ErrorKind, Publish, Result};
+
+/// A port of the host that no other program can bind while this is held: a socket that is bound and never listens.
+///
+/// Connections do not reach it, they are translated before. It is a plain descriptor: whoever lives as long as the
+/// container may hold it ([`Reservation::into_fd`]).
+#[derive(Debug)]
+#[must_use = "dropping it gives the port up"]
+pub struct Reservation {
+    socket: OwnedFd,
+    publish: Publish,
+}
+
+impl Publish {
+    /// Claims the host port, in the calling thread's network namespace.
+    ///
+    /// ```no_run
+    /// use isolate_netns::Publish;
+    ///
+    /// let reservation = Publish::tcp(0, 8080).reserve()?;
+    /// println!("the container's port 8080 is going to be {}", reservation.publish().host_port());
+    /// # Ok::<(), isolate_netns::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// - [`AddressInUse`](ErrorKind::AddressInUse) if somebody has it, and who, if `/proc` shows it:
+    ///   `host port 9000/tcp is taken: pid 4711 (nginx) listens there`.
+    /// - [`PermissionDenied`](ErrorKind::PermissionDenied) below `net.ipv4.ip_unprivileged_port_start` (1024)
+    ///   without `CAP_NET_BIND_SERVICE`.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput) for an address that this host has not got, or of IPv6.
+    pub fn reserve(&self) -> Result<Reservation> {
+        let address = SocketAddrV4::new(self.host_address()?, self.host_port());
+        let refused = |errno: Errno| Error::os(format!("host port {}", self.host_side()), errno.raw_os_error());
+        let socket = match bound(self.protocol(), address, false) {
+            Err(Errno::ADDRINUSE) => match holder(self.protocol(), address) {
+                // Only connections that are over: with SO_REUSEADDR it can be had, but not from a live socket.
+                Holder::Nobody => bound(self.protocol(), address, true),
+                holder => return Err(taken(self, &holder)),
+            },
+            result => result,
+        };
+        let socket = socket.map_err(|errno| match errno {
+            Errno::ADDRINUSE => taken(self, &Holder::Nobody),
+            Errno::ACCESS | Errno::PERM => refused(errno).with_hint(
+                "needs CAP_NET_BIND_SERVICE, or a port from net.ipv4.ip_unprivileged_port_start (1024) on",
+            ),
+            Errno::ADDRNOTAVAIL => refused(errno)
+                .with_kind(ErrorKind::InvalidInput)
+                .with_hint("no link of this host has that address: see `ip address`"),
+            _ => refused(errno),
+        })?;
+        let port = getsockname(&socket).ok().and_then(|name| SocketAddrV4::try_from(name).ok()).map(|name| name.port());
+        Ok(Reservation { socket, publish: self.with_host_port(port.unwrap_or(self.host_port())) })
+    }
+}
+
+impl Reservation {
+    /// What was asked for, with the host port that the kernel picked where that was left to it.
+    pub fn publish(&self) -> Publish {
+        self.publish
+    }
+
+    /// The socket alone; closing its last duplicate gives the port up.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.socket
+    }
+}
+
+impl AsFd for Reservation {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl From<Reservation> for OwnedFd {
+    fn from(reservation: Reservation) -> Self {
+        reservation.socket
+    }
+}
+
+fn bound(protocol: Protocol, address: SocketAddrV4, over_the_dead: bool) -> Result<OwnedFd, Errno> {
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+    if over_the_dead && protocol == Protocol::Tcp {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    if over_the_dead {
+        sockopt::set_socket_reuseaddr(&socket, false)?;
+    }
+    Ok(socket)
+}
+
+fn taken(publish: &Publish, holder: &Holder) -> Error {
+    let port = publish.host_side();
+    let error = Error::os("", libc::EADDRINUSE);
+    match holder {
+        Holder::Process(pid, name) => error.saying(format!("host port {port} is taken: pid {pid} ({name}) listens there")),
+        Holder::Hidden => error.saying(format!("host port {port} is taken: a process that is not seen from here listens there")),
+        Holder::Nobody => error
+            .saying(format!("host port {port} is taken"))
+            .with_hint("a socket is bound there that does not listen: most likely a container's published port"),
+    }
+}
+
+/// Whether a socket bound to one address is in the way of one on the other.
+pub(crate) fn collide(one: Ipv4Addr, other: Ipv4Addr) -> bool {
+    one == other || one.is_unspecified() || other.is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn a_reserved_port_is_nobody_elses_until_it_is_given_up() {
+        for publish in [Publish::tcp(0, 80), Publish::udp(0, 80)] {
+            let reservation = publish.on(Ipv4Addr::LOCALHOST).reserve().unwrap();
+            let port = reservation.publish().host_port();
+            assert_ne!(port, 0);
+            let address = (Ipv4Addr::LOCALHOST, port);
+            let bind = || match publish.protocol() {
+                Protocol::Tcp => TcpListener::bind(address).map(|_| ()),
+                Protocol::Udp => UdpSocket::bind(address).map(|_| ()),
+            };
+            assert_eq!(bind().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+            let again = reservation.publish().reserve().unwrap_err();
+            assert_eq!((again.kind(), again.raw_os_error()), (ErrorKind::AddressInUse, Some(libc::EADDRINUSE)));
+            drop(reservation);
+            bind().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_told_with_who_has_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let me = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let who = format!("is taken: pid {} ({}) listens there", std::process::id(), me.trim());
+        let everywhere = Publish::tcp(port, 80).reserve().unwrap_err();
+        assert_eq!(everywhere.to_string(), format!("host port {port}/tcp {who}"));
+        let one = Publish::tcp(port, 80).on(Ipv4Addr::LOCALHOST).reserve().unwrap_err();
+        assert_eq!(one.to_string(), format!("host port 127.0.0.1:{port}/tcp {who}"));
+    }
+
+    #[test]
+    fn connections_that_are_over_are_in_nobodys_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        // The side that closes first is the one that waits (TIME_WAIT).
+        drop(listener.accept().unwrap());
+        drop((client, listener));
+        let publish = Publish::tcp(address.port(), 80).on(Ipv4Addr::LOCALHOST);
+        let reservation = publish.reserve().unwrap();
+        assert!(publish.reserve().is_err(), "and then it is taken");
+        drop(reservation);
+    }
+
+    #[test]
+    fn an_address_of_another_host_cannot_be_reserved() {
+        let error = Publish::tcp(0, 80).on([192, 0, 2, 1]).reserve().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with("host port 192.0.2.1:0/tcp: Cannot assign"), "{error}");
+    }
+}
