@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use isolate_cgroups::{Cgroup, Stats};
 use isolate_namespaces::Child;
+use isolate_netns::Publish;
 
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ pub struct Container {
     pub stderr: Option<ChildStderr>,
     name: String,
     address: Option<IpAddr>,
+    published: Vec<Publish>,
     undo: Undo,
 }
 
@@ -39,10 +41,10 @@ impl Container {
         ContainerBuilder::new()
     }
 
-    pub(crate) fn new(name: &str, address: Option<IpAddr>, mut undo: Undo) -> Self {
+    pub(crate) fn new(name: &str, address: Option<IpAddr>, published: Vec<Publish>, mut undo: Undo) -> Self {
         let pipes = undo.child.as_mut().map(|child| (child.stdin.take(), child.stdout.take(), child.stderr.take()));
         let (stdin, stdout, stderr) = pipes.unwrap_or_default();
-        Self { stdin, stdout, stderr, name: name.to_owned(), address, undo }
+        Self { stdin, stdout, stderr, name: name.to_owned(), address, published, undo }
     }
 
     /// Its name.
@@ -61,6 +63,12 @@ impl Container {
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.address
+    }
+
+    /// Its published ports, each with the host port that the kernel picked where that was left to it.
+    #[must_use]
+    pub fn published(&self) -> &[Publish] {
+        &self.published
     }
 
     /// The control group that all its processes are in.

@@ -144,4 +144,26 @@ from_mechanism! {
         Unsupported => Unsupported,
         Lost => Lost,
     }
+    isolate_overlay {
+        InvalidInput => InvalidConfig,
+        NotFound => NotFound,
+        PermissionDenied => PermissionDenied,
+        Unsupported => Unsupported,
+    }
+    isolate_netns {
+        InvalidInput => InvalidConfig,
+        NotFound => NotFound,
+        AlreadyExists => InUse,
+        AddressInUse => InUse,
+        Conflict => InUse,
+        PermissionDenied => PermissionDenied,
+        Unsupported => Unsupported,
+    }
+    isolate_cgroups {
+        InvalidInput => InvalidConfig,
+        NotFound => NotFound,
+        AlreadyExists => AlreadyExists,
+        PermissionDenied => PermissionDenied,
+        Unsupported => Unsupported,
+    }
 }

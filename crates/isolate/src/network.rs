@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use isolate_netns::{Bridge, Cidr, ErrorKind as NetErrorKind};
+use isolate_netns::{Bridge, Cidr, ErrorKind as NetErrorKind, remove_bridge, remove_published};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Guard, Store, make_directory};
@@ -41,10 +41,10 @@ pub(crate) fn lease(store: &Store, _: &Guard, name: &str, wanted: Option<IpAddr>
             return Err(e);
         }
     };
-    match take(&leases, bridge.cidr(), name, wanted) {
+    match take(&leases, bridge.gateway(), name, wanted) {
         Ok(address) => Ok(Lease { file: leases.join(address.to_string()), bridge, address }),
         Err(e) => {
-            remove_if_unused(bridge, &leases).ok();
+            remove_if_unused(DEFAULT, &leases).ok();
             Err(e)
         }
     }
@@ -53,36 +53,27 @@ pub(crate) fn lease(store: &Store, _: &Guard, name: &str, wanted: Option<IpAddr>
 impl Lease {
     /// Gives the address back; the last one takes the bridge with it.
     pub(crate) fn give_back(self, _: &Guard) -> Result<()> {
-        let Self { bridge, file, .. } = self;
-        let given = match fs::remove_file(&file) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(file.display(), &e)),
+        let given = match fs::remove_file(&self.file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(self.file.display(), &e)),
             _ => Ok(()),
         };
-        let leases = file.parent().unwrap_or(Path::new("/")).to_owned();
-        given.and(remove_if_unused(bridge, &leases))
+        let leases = self.file.parent().unwrap_or(Path::new("/"));
+        given.and(remove_if_unused(self.bridge.name(), leases))
     }
 }
 
 /// Undoes what a dead container had on a bridge: rules, link, address.
-pub(crate) fn sweep(store: &Store, guard: &Guard, name: &str, bridge: &str, address: IpAddr) -> Result<()> {
+pub(crate) fn sweep(store: &Store, _: &Guard, name: &str, bridge: &str, address: IpAddr) -> Result<()> {
     let file = store.network(bridge).join(address.to_string());
     if fs::read_link(&file).is_ok_and(|holder| holder != Path::new(name)) {
         return Ok(());
     }
-    let IpAddr::V4(address) = address else { return Ok(()) };
-    match Bridge::open(bridge) {
-        Ok(bridge) => {
-            bridge.forget(address)?;
-            Lease { bridge, address, file }.give_back(guard)
-        }
-        // It is gone, so its rules and links are, too.
-        Err(e) if e.kind() == NetErrorKind::NotFound => {
-            fs::remove_file(&file).ok();
-            fs::remove_dir(store.network(bridge)).ok();
-            Ok(())
-        }
-        Err(e) => Err(e.into()),
+    if let IpAddr::V4(address) = address {
+        remove_published(address)?;
     }
+    // The link went with the container's network namespace.
+    fs::remove_file(&file).ok();
+    remove_if_unused(bridge, &store.network(bridge))
 }
 
 /// The default bridge in words, for a plan.
@@ -92,14 +83,12 @@ pub(crate) fn words() -> String {
 
 fn bridge() -> Result<Bridge> {
     match Bridge::open(DEFAULT) {
-        Ok(bridge) => return Ok(bridge),
         Err(e) if e.kind() == NetErrorKind::NotFound => {}
-        Err(e) => return Err(e.into()),
+        opened => return Ok(opened?),
     }
     let mut conflict = None;
     for (gateway, prefix) in SUBNETS {
-        let made = Bridge::create(DEFAULT, Cidr::new(gateway, prefix)?);
-        match made {
+        match Bridge::create(DEFAULT, Cidr::new(gateway, prefix)?) {
             Ok(bridge) => {
                 bridge.masquerade()?;
                 return Ok(bridge.keep());
@@ -120,9 +109,7 @@ fn take(leases: &Path, subnet: Cidr, name: &str, wanted: Option<IpAddr>) -> Resu
         let IpAddr::V4(address) = wanted else {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("address {wanted}: {DEFAULT} has IPv4 only")));
         };
-        let usable = subnet.contains(address)
-            && ![subnet.address(), subnet.network().address(), subnet.broadcast()].contains(&address);
-        if !usable {
+        if !subnet.is_host(address) || address == subnet.address() {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("address {address}: not a free one of {subnet}")));
         }
         return match claim(address) {
@@ -150,14 +137,10 @@ fn take(leases: &Path, subnet: Cidr, name: &str, wanted: Option<IpAddr>) -> Resu
 }
 
 /// The directory of leases goes only if it is empty, and then nobody is on the bridge.
-fn remove_if_unused(bridge: Bridge, leases: &Path) -> Result<()> {
+fn remove_if_unused(bridge: &str, leases: &Path) -> Result<()> {
     match fs::remove_dir(leases) {
-        Ok(()) => Ok(bridge.remove()?),
-        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
-            drop(bridge.keep());
-            Ok(())
-        }
+        Ok(()) => remove_bridge(bridge).map(drop).map_err(Error::from),
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty || e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::io(leases.display(), &e)),
     }
 }
-

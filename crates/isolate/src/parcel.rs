@@ -12,7 +12,7 @@ use rustix::net::{
 const MOST: usize = 253;
 
 /// A descriptor that keeps these open. `None` for none.
-pub(crate) fn of(descriptors: Vec<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn of<T: AsFd>(descriptors: &[T]) -> io::Result<Option<OwnedFd>> {
     if descriptors.is_empty() {
         return Ok(None);
     }
@@ -35,7 +35,8 @@ mod tests {
     #[test]
     fn what_is_in_a_parcel_stays_open_until_the_parcel_goes() {
         let (reader, writer) = io::pipe().unwrap();
-        let parcel = of(vec![writer.into()]).unwrap();
+        let parcel = of(&[&writer]).unwrap();
+        drop(writer);
         let polled = |reader: &io::PipeReader| {
             let mut poll = [rustix::event::PollFd::new(reader, rustix::event::PollFlags::IN)];
             rustix::event::poll(&mut poll, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap()
@@ -43,6 +44,6 @@ mod tests {
         assert_eq!(polled(&reader), 0, "the writing end is open");
         drop(parcel);
         assert_eq!(polled(&reader), 1, "and closed with the parcel");
-        assert!(of(Vec::new()).unwrap().is_none());
+        assert!(of::<OwnedFd>(&[]).unwrap().is_none());
     }
 }

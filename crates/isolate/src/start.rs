@@ -1,13 +1,12 @@
 //! A start: what is made, in which order.
 
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
+use std::net::IpAddr;
 use std::path::Path;
 
-use isolate_cgroups::Cgroup;
+use isolate_cgroups::{Cgroup, Limits};
 use isolate_namespaces::{Command, Held, Mount, Namespace};
-use isolate_netns::NetworkNamespace;
+use isolate_netns::{NetworkNamespace, Port, Reservation};
 
 use crate::attach::{Attach, Mode};
 use crate::builder::ContainerBuilder;
@@ -31,6 +30,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The size of /dev/shm, as Docker's.
 const SHM: u64 = 64 << 20;
 
+/// The container's end of its veth pair.
+const INTERFACE: &str = "eth0";
+
 /// What a description comes to, before anything is made.
 struct Compiled {
     command: Command,
@@ -51,15 +53,26 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     before.extend(compiled.layout.preparations.iter().map(rootfs::Preparation::words));
     before.push(format!("write hosts, hostname and resolv.conf to {}", state.display()));
     before.push(format!("make control group {}", group_name(name)));
-    if !builder.limits.is_empty() {
-        before.push(format!("limit it: {}", builder.limits));
-    }
+    before.extend(limits(&builder.limits));
     let mut held = Vec::new();
     if bridged {
         held.push("connect the container's network namespace to the bridge".to_owned());
         held.extend(builder.publish.iter().map(|publish| format!("publish {publish}")));
     }
     Ok(Plan { before, launch: compiled.command.plan()?, held })
+}
+
+/// The limits in words.
+fn limits(limits: &Limits) -> Vec<String> {
+    let one = |what: &str, value: Option<String>| value.map(|value| format!("limit its {what} to {value}"));
+    let all = [
+        one("memory", limits.get_memory().map(|bytes| bytes.to_string())),
+        one("swap beyond memory", limits.get_swap().map(|bytes| bytes.to_string())),
+        one("processor time", limits.get_cpus().map(|cores| format!("{cores} cores"))),
+        one("processor weight", limits.get_cpu_weight().map(|weight| weight.to_string())),
+        one("tasks", limits.get_pids().map(|most| most.to_string())),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container> {
@@ -90,16 +103,16 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     if let Some(entry) = &undo.entry {
         command.keep(entry.share_lock()?);
     }
-    let ports = reservations.into_iter().map(OwnedFd::from).collect();
-    if let Some(parcel) = parcel::of(ports).map_err(|e| Error::io("cannot keep the published ports", &e))? {
+    if let Some(parcel) = parcel::of(&reservations).map_err(|e| Error::io("cannot keep the published ports", &e))? {
         command.keep(parcel);
     }
     let held = command.spawn_held()?;
     if let Some(lease) = &undo.lease {
-        undo.port = Some(connect(lease, &held, builder)?);
+        undo.port = Some(connect(lease, &held, &reservations)?);
     }
     undo.child = Some(held.release()?);
-    Ok(Container::new(name, address, undo))
+    let published = reservations.iter().map(Reservation::publish).collect();
+    Ok(Container::new(name, address, published, undo))
 }
 
 /// The name, the address and the record, before anything is made that could be left behind.
@@ -136,11 +149,11 @@ fn claim(store: &Store, name: &str, group: &str, layout: &Layout, attach: &Attac
 }
 
 /// A veth pair between the bridge and the namespace of the child that waits, and the rules that lead there.
-fn connect(lease: &Lease, held: &Held, builder: &ContainerBuilder) -> Result<isolate_netns::Port> {
+fn connect(lease: &Lease, held: &Held, reservations: &[Reservation]) -> Result<Port> {
     let namespace = NetworkNamespace::of_pid(held.id())?;
-    let port = lease.bridge.connect(&namespace, lease.address)?;
-    for publish in &builder.publish {
-        port.publish(*publish)?;
+    let port = lease.bridge.connect(&namespace, lease.address, INTERFACE)?;
+    for reservation in reservations {
+        port.publish_reserved(reservation)?;
     }
     Ok(port)
 }

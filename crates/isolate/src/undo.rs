@@ -43,7 +43,8 @@ impl Undo {
         let mut note = |result: Result<()>| errors.extend(result.err());
         // First the rules that lead to the container, then what runs in it: no packet for a stranger in between.
         if let Some(port) = self.port.take() {
-            note(port.remove().map_err(Error::from));
+            // The pair goes with the container's network namespace; to delete it would wait for the kernel.
+            note(port.remove_rules().map_err(Error::from));
         }
         if let Some(cgroup) = &self.cgroup {
             note(cgroup.kill().map_err(Error::from));

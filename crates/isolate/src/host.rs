@@ -1,0 +1,161 @@
+//! What this machine can do.
+
+use std::fmt;
+
+use isolate_cgroups::{Availability, Controller, Controllers};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::rootfs::Scratch;
+
+/// What this machine can do, and the one line that gives what is missing.
+///
+/// ```
+/// let host = isolate::Host::check();
+/// println!("{host}");
+/// for missing in host.missing() {
+///     eprintln!("{}: {}", missing.what(), missing.remedy().unwrap_or("no remedy is known"));
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Host {
+    findings: Vec<Finding>,
+}
+
+/// One thing that a machine has or has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    what: String,
+    found: bool,
+    detail: String,
+    remedy: Option<String>,
+}
+
+impl Finding {
+    /// What was looked for.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        self.found
+    }
+
+    /// What to do about it, if it is not.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
+    fn new(what: &str, found: bool, detail: impl Into<String>, remedy: Option<String>) -> Self {
+        Self { what: what.to_owned(), found, detail: detail.into(), remedy }
+    }
+}
+
+impl Host {
+    /// Looks. Changes nothing, and needs no privilege; without, less is known.
+    #[must_use]
+    pub fn check() -> Self {
+        let mut findings = vec![kernel(), privilege(), overlay(), scratch()];
+        findings.extend(controllers());
+        findings.extend(network());
+        Self { findings }
+    }
+
+    /// Everything that was looked for.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// What is not there.
+    pub fn missing(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| !finding.found)
+    }
+}
+
+/// One line each; a remedy on a line of its own.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            let found = if finding.found { "yes" } else { "no" };
+            writeln!(f, "{:<24} {found:<4} {}", finding.what, finding.detail)?;
+            if let Some(remedy) = &finding.remedy {
+                writeln!(f, "{:<24}      -> {remedy}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this thread may make mounts, namespaces and control groups.
+pub(crate) fn has_sys_admin() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+fn kernel() -> Finding {
+    const OLDEST: (u32, u32) = (5, 15);
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let found = version >= OLDEST;
+    let remedy = (!found).then(|| format!("install Linux {}.{} or newer", OLDEST.0, OLDEST.1));
+    Finding::new("kernel", found, release, remedy)
+}
+
+fn privilege() -> Finding {
+    let found = has_sys_admin();
+    let remedy = (!found).then(|| "run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN)".to_owned());
+    Finding::new("privilege", found, format!("user {}", rustix::process::geteuid().as_raw()), remedy)
+}
+
+fn overlay() -> Finding {
+    match isolate_overlay::supported() {
+        Ok(()) => Finding::new("overlay", true, "", None),
+        Err(e) => Finding::new("overlay", false, e.to_string(), e.hint().map(str::to_owned)),
+    }
+}
+
+fn scratch() -> Finding {
+    let detail = match Scratch::choose("x") {
+        Scratch::Disk(path) => format!("on the disk, below {}", path.parent().unwrap_or(&path).display()),
+        Scratch::Memory => "in memory: the disk's file system cannot hold them".into(),
+    };
+    Finding::new("upper layers", true, detail, None)
+}
+
+fn controllers() -> Vec<Finding> {
+    let controllers = match Controllers::detect() {
+        Ok(controllers) => controllers,
+        Err(e) => return vec![Finding::new("control groups", false, e.to_string(), e.hint().map(str::to_owned))],
+    };
+    let one = |controller: &Controller| {
+        let remedy = controllers.remedy(*controller);
+        let place = match controllers.get(*controller) {
+            Availability::V2 => "on cgroup v2",
+            Availability::V1 => "on cgroup v1",
+            _ => "",
+        };
+        Finding::new(&format!("limit {controller}"), remedy.is_none(), place, remedy)
+    };
+    Controller::ALL.iter().map(one).collect()
+}
+
+fn network() -> Vec<Finding> {
+    let found = match isolate_netns::detect() {
+        Ok(found) => found,
+        Err(e) => return vec![Finding::new("network", false, e.to_string(), e.hint().map(str::to_owned))],
+    };
+    let firewall = match (found.nf_tables, &found.iptables_restore) {
+        (true, _) => "nf_tables".to_owned(),
+        (false, Some(path)) => path.display().to_string(),
+        (false, None) => "no firewall".to_owned(),
+    };
+    let remedies = found.remedies();
+    let mut findings = vec![Finding::new("bridges and ports", remedies.is_empty(), firewall, None)];
+    findings.extend(remedies.into_iter().map(|remedy| Finding::new("network", false, "", Some(remedy))));
+    findings
+}
