@@ -68,7 +68,6 @@ impl FromStr for Protocol {
 /// # Ok::<(), isolate_netns::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[must_use = "it says what to publish; `Port::publish` does it"]
 pub struct Publish {
     protocol: Protocol,
     address: IpAddr,
@@ -89,6 +88,7 @@ impl Publish {
 
     /// Only on this address of the host. `127.0.0.1` is reached from the host alone; the default, `0.0.0.0`, is
     /// every IPv4 address the host has or will have. IPv6 addresses are refused when it is published.
+    #[must_use = "it returns the changed one"]
     pub fn on(self, address: impl Into<IpAddr>) -> Self {
         Self { address: address.into(), ..self }
     }

@@ -1,0 +1,336 @@
+//! Making, opening and removing: what is refused, and that nothing is left.
+
+mod lan;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread;
+use std::time::Instant;
+
+use isolate_netns::{Bridge, ErrorKind, Firewall, NetworkNamespace, Publish};
+use lan::{CONTAINER, ask, bridge, container, here, neighbour, rules, run, serve};
+use testkit::{Need, kernel_test};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Veth, Need::NfTables, Need::Program("ip"), Need::Program("nft")];
+
+fn links() -> String {
+    run("ip -br link")
+}
+
+#[test]
+fn removing_the_last_bridge_leaves_no_link_no_table_and_no_rule() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        let container = container(&bridge, CONTAINER);
+        container.port.publish((9000, 80)).unwrap();
+        assert!(rules().contains("table ip isolate") && links().contains(container.port.interface()));
+        container.port.remove().unwrap();
+        assert!(!links().contains("iso"));
+        bridge.remove().unwrap();
+        assert_eq!(rules(), "");
+        assert_eq!(links().lines().count(), 1, "{}", links());
+    });
+}
+
+#[test]
+fn dropping_does_what_remove_does() {
+    kernel_test(NEEDS, || {
+        {
+            let bridge = bridge(Firewall::NfTables);
+            let container = container(&bridge, CONTAINER);
+            container.port.publish((9000, 80)).unwrap();
+        }
+        assert_eq!((rules().as_str(), links().lines().count()), ("", 1));
+    });
+}
+
+#[test]
+fn dropping_the_bridge_before_its_ports_leaves_nothing_either() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        let container = container(&bridge, CONTAINER);
+        container.port.publish((9000, 80)).unwrap();
+        drop(bridge);
+        assert_eq!(rules(), "");
+        container.port.remove().unwrap();
+        assert_eq!(links().lines().count(), 1);
+    });
+}
+
+#[test]
+fn auto_is_nf_tables_where_there_is_one() {
+    kernel_test(NEEDS, || {
+        let bridge = Bridge::create("test0", "172.30.0.1/24".parse().unwrap()).unwrap();
+        assert_eq!(bridge.firewall(), Firewall::NfTables);
+        let read = rules();
+        for part in ["fib daddr type local goto published", "dnat ip to ip daddr . meta l4proto . th dport map @published", "masquerade"] {
+            assert!(read.contains(part), "{part} in {read}");
+        }
+    });
+}
+
+#[test]
+fn a_taken_port_is_told_with_pid_and_name() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        let container = container(&bridge, CONTAINER);
+        let listener = TcpListener::bind("0.0.0.0:9000").unwrap();
+        let error = container.port.publish((9000, 80)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddressInUse);
+        let me = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let expected = format!("host port 9000/tcp is taken: pid {} ({}) listens there", std::process::id(), me.trim());
+        assert_eq!(error.to_string(), expected);
+        assert!(!rules().contains("9000"), "and nothing leads away from it");
+        drop(listener);
+        container.port.publish((9000, 80)).unwrap();
+        assert!(TcpListener::bind("0.0.0.0:9000").is_err(), "now it is claimed");
+        let again = container.port.publish((9000, 81)).unwrap_err();
+        assert!(again.to_string().starts_with("host port 9000/tcp is taken"), "{again}");
+    });
+}
+
+#[test]
+fn a_reserved_port_is_published_for_one_container_only() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        let (one, two) = (container(&bridge, CONTAINER), container(&bridge, Ipv4Addr::new(172, 30, 0, 3)));
+        let reservation = Publish::tcp(0, 80).reserve().unwrap();
+        one.port.publish_reserved(&reservation).unwrap();
+        let error = two.port.publish_reserved(&reservation).unwrap_err();
+        let port = reservation.publish().host_port();
+        assert_eq!(error.to_string(), format!("host port {port}/tcp is published already: it leads to 172.30.0.2:80"));
+    });
+}
+
+#[test]
+fn a_failed_connect_leaves_nothing() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        let namespace = NetworkNamespace::new().unwrap();
+        let refused = |address: &str, name: &str| bridge.connect(&namespace, address.parse().unwrap(), name).unwrap_err();
+        for address in ["172.30.1.2", "172.30.0.0", "172.30.0.255", "172.30.0.1"] {
+            let error = refused(address, "eth0");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            assert!(error.to_string().starts_with(address), "{error}");
+        }
+        assert_eq!(refused("172.30.0.2", "a-name-of-16-byt").kind(), ErrorKind::InvalidInput);
+        assert_eq!(refused("172.30.0.2", "lo").kind(), ErrorKind::AlreadyExists);
+        let here = bridge.connect(&here(), CONTAINER, "eth0").unwrap_err();
+        assert_eq!(here.to_string(), "bridge test0 is in this namespace: connect another to it");
+        let file = std::fs::File::open("/proc/version").unwrap();
+        assert_eq!(bridge.connect(&file, CONTAINER, "eth0").unwrap_err().kind(), ErrorKind::InvalidInput);
+        // Fails inside, after the pair was made: the address is there already.
+        namespace.run(|| {
+            run("ip link add other type dummy");
+            run("ip route add unreachable 0.0.0.0/0 metric 0");
+        }).unwrap();
+        let before = links();
+        run("ip link del test0");
+        let gone = bridge.connect(&namespace, CONTAINER, "eth0").unwrap_err();
+        assert_eq!((gone.to_string().as_str(), gone.kind()), ("bridge test0 is not there", ErrorKind::NotFound));
+        assert_eq!(links().lines().count(), before.lines().count() - 1);
+    });
+}
+
+#[test]
+fn a_bridge_is_refused_where_something_is_in_its_way() {
+    kernel_test(NEEDS, || {
+        let _neighbour = neighbour();
+        let create = |name: &str, gateway: &str| Bridge::create(name, gateway.parse().unwrap());
+        let conflict = create("test0", "192.0.2.129/25").unwrap_err();
+        assert_eq!(conflict.kind(), ErrorKind::Conflict);
+        assert_eq!(conflict.to_string(), "network 192.0.2.128/25 overlaps 192.0.2.0/24, which link lan0 leads to");
+        assert_eq!(create("lan0", "172.30.0.1/24").unwrap_err().kind(), ErrorKind::AlreadyExists);
+        let ensure = Bridge::ensure("lan0", "172.30.0.1/24".parse().unwrap()).unwrap_err();
+        assert_eq!((ensure.kind(), ensure.to_string().as_str()), (ErrorKind::Conflict, "link lan0 is not a bridge"));
+        let bridge = create("test0", "172.30.0.1/24").unwrap();
+        let other = Bridge::ensure("test0", "172.31.0.1/24".parse().unwrap()).unwrap_err();
+        assert_eq!(other.to_string(), "bridge test0 has the address 172.30.0.1/24, not 172.31.0.1/24");
+        assert_eq!(Bridge::open("test1").unwrap_err().kind(), ErrorKind::NotFound);
+        bridge.remove().unwrap();
+        assert_eq!(rules(), "", "none of those that failed left a rule");
+    });
+}
+
+#[test]
+fn a_bridge_that_is_ensured_is_shared_and_stays() {
+    kernel_test(NEEDS, || {
+        let gateway = "172.30.0.1/24".parse().unwrap();
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(|| Bridge::ensure("test0", gateway).unwrap())).collect();
+            threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().gateway(), gateway));
+        });
+        assert!(links().contains("test0"));
+        assert!(isolate_netns::remove_bridge("test0").unwrap());
+        assert!(!isolate_netns::remove_bridge("test0").unwrap(), "once");
+        assert_eq!((rules().as_str(), links().lines().count()), ("", 1));
+    });
+}
+
+#[test]
+fn what_a_killed_owner_left_is_removed_by_name_and_address() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        let container = container(&bridge, CONTAINER);
+        container.port.publish((9000, 80)).unwrap();
+        container.port.publish(Publish::udp(9000, 80).on(Ipv4Addr::LOCALHOST)).unwrap();
+        let link = container.port.interface().to_owned();
+        drop((container.port.keep(), bridge.keep()));
+
+        assert_eq!(isolate_netns::remove_published(CONTAINER).unwrap(), 2);
+        assert_eq!(isolate_netns::remove_published(CONTAINER).unwrap(), 0);
+        assert!(isolate_netns::delete_link(&link).unwrap());
+        assert!(!isolate_netns::delete_link(&link).unwrap());
+        run("ip link del test0");
+        assert!(isolate_netns::remove_bridge("test0").unwrap(), "the rules alone");
+        assert_eq!(rules(), "");
+    });
+}
+
+#[test]
+fn flushed_rules_are_repaired() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        bridge.masquerade().unwrap();
+        let container = container(&bridge, CONTAINER);
+        let _server = serve(&container.namespace, 80);
+        container.port.publish((9000, 80)).unwrap();
+        let before = rules();
+        run("nft flush ruleset");
+        container.port.repair().unwrap();
+        assert_eq!(rules(), before);
+        assert!(ask(&here(), ([127, 0, 0, 1], 9000)).is_some());
+        run("nft flush ruleset");
+        container.port.publish((9001, 80)).unwrap();
+        assert!(ask(&here(), ([127, 0, 0, 1], 9001)).is_some(), "publishing repairs the bridge's");
+    });
+}
+
+#[test]
+fn a_bridge_works_from_a_thread_in_another_namespace() {
+    kernel_test(NEEDS, || {
+        let elsewhere = NetworkNamespace::new().unwrap();
+        elsewhere.loopback_up().unwrap();
+        let bridge = elsewhere.run(|| bridge(Firewall::NfTables)).unwrap();
+        assert_eq!(links().lines().count(), 1, "nothing here");
+        let container = container(&bridge, CONTAINER);
+        let _server = serve(&container.namespace, 80);
+        let published = container.port.publish((0, 80)).unwrap();
+        assert!(ask(&elsewhere, ([127, 0, 0, 1], published.host_port())).is_some());
+        assert_eq!(ask(&here(), ([127, 0, 0, 1], published.host_port())), None);
+        container.port.remove().unwrap();
+        bridge.remove().unwrap();
+        assert_eq!(elsewhere.run(rules).unwrap(), "");
+    });
+}
+
+#[test]
+fn fifty_threads_connect_and_publish_at_once() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        let containers: Vec<_> = thread::scope(|scope| {
+            let connect = |n: u8| {
+                let container = container(&bridge, Ipv4Addr::new(172, 30, 0, n));
+                container.port.publish((9000 + u16::from(n), 80)).unwrap();
+                container
+            };
+            let threads: Vec<_> = (2..52).map(|n| scope.spawn(move || connect(n))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for container in &containers {
+            let _server = serve(&container.namespace, 80);
+            let port = container.port.published()[0].host_port();
+            assert!(ask(&here(), ([127, 0, 0, 1], port)).is_some(), "{port}");
+        }
+        thread::scope(|scope| containers.into_iter().for_each(|c| _ = scope.spawn(move || c.port.remove().unwrap())));
+        assert!(!links().contains("iso") && !rules().contains("90"));
+    });
+}
+
+#[test]
+fn processes_that_come_and_go_at_once_leave_no_table() {
+    kernel_test(NEEDS, || {
+        let round = |n: u8| {
+            for _ in 0..10 {
+                let gateway = format!("172.{}.0.1/24", 16 + n).parse().unwrap();
+                let bridge = Bridge::create(&format!("test{n}"), gateway).unwrap();
+                let namespace = NetworkNamespace::new().unwrap();
+                let port = bridge.connect(&namespace, Ipv4Addr::new(172, 16 + n, 0, 2), "eth0").unwrap();
+                port.publish((9000 + u16::from(n), 80)).unwrap();
+                port.remove_rules().unwrap();
+                bridge.remove().unwrap();
+            }
+        };
+        thread::scope(|scope| (0..8).for_each(|n| _ = scope.spawn(move || round(n))));
+        assert_eq!(rules(), "");
+    });
+}
+
+#[test]
+fn a_second_network_leaves_the_default_route_where_it_was() {
+    kernel_test(NEEDS, || {
+        let one = bridge(Firewall::NfTables);
+        let two = lan::named("test1", Ipv4Addr::new(172, 31, 0, 1), Firewall::NfTables);
+        let container = container(&one, CONTAINER);
+        let _second = two.connect(&container.namespace, Ipv4Addr::new(172, 31, 0, 2), "eth1").unwrap();
+        let route = container.namespace.run(|| run("ip route show default")).unwrap();
+        assert_eq!(route.trim(), "default via 172.30.0.1 dev eth0 proto static");
+        let shown = container.namespace.run(|| run("ip -br address")).unwrap();
+        assert!(shown.contains("172.30.0.2/24") && shown.contains("172.31.0.2/24"), "{shown}");
+        assert!(!shown.contains("fe80"), "no IPv6: {shown}");
+    });
+}
+
+#[test]
+fn what_the_machine_has_is_told() {
+    kernel_test(NEEDS, || {
+        let found = isolate_netns::detect().unwrap();
+        assert!(found.permitted && found.bridge && found.veth && found.nf_tables);
+        assert_eq!(found.remedies(), Vec::<String>::new());
+        run("nft add table ip filter");
+        run("nft add chain ip filter DOCKER-USER");
+        run("nft add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }");
+        let found = isolate_netns::detect().unwrap();
+        assert_eq!(found.forward_dropped_by.as_deref(), Some("ip filter FORWARD"));
+        assert!(found.remedies()[0].contains("iptables -I DOCKER-USER"), "{:?}", found.remedies());
+        run("nft flush ruleset");
+    });
+}
+
+/// Prints what a container's network costs: `cargo test --release -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn what_a_network_costs() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        bridge.masquerade().unwrap();
+        let mut times: [Vec<f64>; 5] = Default::default();
+        for round in 0..200_u16 {
+            let mut begun = Instant::now();
+            let mut lap = |times: &mut Vec<f64>| {
+                times.push(begun.elapsed().as_secs_f64() * 1e6);
+                begun = Instant::now();
+            };
+            let namespace = NetworkNamespace::new().unwrap();
+            lap(&mut times[0]);
+            let port = bridge.connect(&namespace, CONTAINER, "eth0").unwrap();
+            lap(&mut times[1]);
+            port.publish((9000 + round, 80)).unwrap();
+            lap(&mut times[2]);
+            match round % 2 {
+                0 => {
+                    port.remove().unwrap();
+                    lap(&mut times[3]);
+                }
+                _ => {
+                    port.remove_rules().unwrap();
+                    lap(&mut times[4]);
+                }
+            }
+        }
+        let names = ["namespace", "connect", "publish", "remove", "remove_rules"];
+        for (name, mut times) in names.into_iter().zip(times) {
+            times.sort_by(f64::total_cmp);
+            println!("{name}: median {:.0} us, tenth percentile {:.0} us", times[times.len() / 2], times[times.len() / 10]);
+        }
+    });
+}
