@@ -1,1 +1,1 @@
-//! Nothing of its own: see the folder's targets.
+//! The examples' package: see the files next to this folder, `cargo run --example NAME`.
