@@ -1,1 +1,27 @@
-//! Linux control groups: typed limits, accounting, freeze and kill, on cgroup v2 by directory descriptors.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod cgroup;
+mod controllers;
+mod cpu;
+mod directory;
+mod error;
+mod events;
+mod kill;
+mod limits;
+mod mountinfo;
+mod name;
+mod remove;
+mod stats;
+mod swap;
+#[cfg_attr(not(feature = "cgroup-v1"), path = "no_v1.rs")]
+mod v1;
+mod v2;
+
+pub use bytes::Bytes;
+pub use cgroup::Cgroup;
+pub use controllers::{Availability, Controller, Controllers};
+pub use error::{Error, ErrorKind, Result};
+pub use limits::Limits;
+pub use stats::{CpuStats, MemoryStats, PidsStats, Stats};

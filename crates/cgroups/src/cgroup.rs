@@ -1,0 +1,390 @@
+//! A control group: one directory of cgroup v2, and on hybrid hosts its namesakes on cgroup v1.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::directory::{CGROUP2, Directory};
+use crate::events::Events;
+use crate::mountinfo::Mounts;
+use crate::name::Name;
+use crate::{Controller, Controllers, Error, ErrorKind, Limits, Result, kill, remove, v1, v2};
+
+/// How long [`Cgroup::remove`] waits for killed processes to be gone.
+const REMOVE_WITHIN: Duration = Duration::from_secs(5);
+/// How long `Drop` does.
+const DROP_WITHIN: Duration = Duration::from_secs(1);
+/// How long [`Cgroup::freeze`] waits for the last process to stand still.
+const FREEZE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A control group. **Dropping one that was created kills what runs in it and removes it**;
+/// [`keep`](Self::keep) gives that up, [`remove`](Self::remove) does it and reports.
+///
+/// It holds one descriptor, of its cgroup v2 directory; on a hybrid host with the feature `cgroup-v1` one more for
+/// each of the hierarchies memory, cpu and pids.
+///
+/// ```no_run
+/// use isolate_cgroups::{Bytes, Cgroup, Limits};
+/// use std::process::Command;
+///
+/// let group = Cgroup::create("build-42")?;
+/// group.apply(&Limits::new().memory(Bytes::gib(1)).cpus(2.0).pids(256))?;
+/// let mut make = Command::new("make").spawn()?;
+/// group.add(make.id())?;
+/// make.wait()?;
+/// println!("{:?} of cpu", group.stats()?.cpu.usage);
+/// group.remove()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping a created group kills what runs in it and removes it"]
+pub struct Cgroup {
+    name: Name,
+    group: Directory,
+    v1: v1::Groups,
+    /// Whether Drop removes it.
+    owned: bool,
+}
+
+impl Cgroup {
+    /// Makes a group at the root of the hierarchy, or, for a name like `a/b`, below an existing one.
+    ///
+    /// The hierarchy is the cgroup v2 that the mount table of the calling thread names; on a hybrid host a group of the
+    /// same name is made in the cgroup v1 hierarchies memory, cpu and pids too. The controllers memory, cpu and pids
+    /// are handed down to it (`cgroup.subtree_control` of the groups above), where that is possible; where it is
+    /// not, [`apply`](Self::apply) says why. Needs root, or a delegated group to make it in.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a name that is empty, absolute, has a component that is empty,
+    /// `.`, `..`, longer than 255 bytes, begins with `cgroup.` or contains a newline;
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists); [`NotFound`](ErrorKind::NotFound) when a group above is not there;
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied); [`Unsupported`](ErrorKind::Unsupported) without cgroup v2.
+    /// None leaves anything behind.
+    pub fn create(name: impl AsRef<Path>) -> Result<Self> {
+        let name = Name::parse(name.as_ref())?;
+        Self::create_in(&Mounts::read()?, name.clone()).map_err(|error| error.about(subject(&name)))
+    }
+
+    fn create_in(mounts: &Mounts, name: Name) -> Result<Self> {
+        let root = root(mounts)?;
+        let parent = root.descend(name.parents())?;
+        for controller in v1::CONTROLLERS {
+            // Without a limit nobody misses it, and `apply` tries again and tells.
+            let _ = v2::enable(&root, name.parents(), controller);
+        }
+        let group = parent.make(name.leaf())?;
+        match v1::Groups::create(mounts, &name) {
+            Ok(v1) => Ok(Self { name, group, v1, owned: true }),
+            Err(error) => {
+                let _ = group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens an existing group: by name, as [`create`](Self::create), or by its [`path`](Self::path).
+    ///
+    /// It is somebody else's: dropping it does nothing. [`remove`](Self::remove) kills and removes it all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create); [`NotFound`](ErrorKind::NotFound) when there is none of that name.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let mounts = Mounts::read()?;
+        let path = path.as_ref();
+        let relative = mounts.v2().and_then(|point| path.strip_prefix(point).ok().map(Path::to_owned));
+        let name = Name::parse(relative.as_deref().unwrap_or(path))?;
+        let open = || {
+            let group = root(&mounts)?.descend(name.components())?;
+            Ok((group, v1::Groups::open(&mounts, &name)?))
+        };
+        let (group, v1) = open().map_err(|error: Error| error.about(subject(&name)))?;
+        Ok(Self { name, group, v1, owned: false })
+    }
+
+    /// Sets limits, also while processes run in the group. What `limits` does not say stays as it was.
+    ///
+    /// Every value is checked before the first is written, and read back after.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a value out of its range; [`Unsupported`](ErrorKind::Unsupported)
+    /// for a controller that is missing or out of reach, with the remedy as [`hint`](Error::hint);
+    /// [`NotApplied`](ErrorKind::NotApplied) when the kernel made a value weaker; [`Busy`](ErrorKind::Busy) on cgroup
+    /// v1 when more memory is in use than the new limit and cannot be reclaimed. Limits written before the one that
+    /// failed stay.
+    pub fn apply(&self, limits: &Limits) -> Result<()> {
+        self.try_apply(limits).map_err(|error| error.about(subject(&self.name)))
+    }
+
+    fn try_apply(&self, limits: &Limits) -> Result<()> {
+        limits.validate()?;
+        let memory =
+            limits.get_memory().is_some() || limits.get_swap().is_some() || limits.get_oom_group().is_some();
+        let cpu = limits.get_cpus().is_some() || limits.get_cpu_weight().is_some();
+        let wanted = [
+            (memory, Controller::Memory),
+            (cpu, Controller::Cpu),
+            (limits.get_pids().is_some(), Controller::Pids),
+        ];
+        let mut places = Vec::new();
+        for (_, controller) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
+            places.push((controller, self.place(controller)?));
+        }
+        for (controller, place) in places {
+            match (place, controller) {
+                (Place::V2, Controller::Memory) => v2::set_memory(&self.group, limits),
+                (Place::V2, Controller::Cpu) => v2::set_cpu(&self.group, limits),
+                (Place::V2, _) => v2::set_pids(&self.group, limits),
+                (Place::V1, _) => self.v1.set(controller, limits),
+            }
+            .map_err(|error| error.about(format_args!("{controller} limit")))?;
+        }
+        Ok(())
+    }
+
+    /// Which hierarchy enforces a controller's limits for this group.
+    fn place(&self, controller: Controller) -> Result<Place> {
+        if v2::has(&self.group, controller)? {
+            return Ok(Place::V2);
+        }
+        if self.v1.has(controller) {
+            return Ok(Place::V1);
+        }
+        let mounts = Mounts::read()?;
+        match v2::enable(&root(&mounts)?, self.name.parents(), controller)? {
+            true => Ok(Place::V2),
+            false => Err(Controllers::among(&mounts)?.missing(controller)),
+        }
+    }
+
+    /// Moves a running process, all its threads with it, into the group. What it forks from then on is born there;
+    /// memory that it already uses stays charged where it was.
+    ///
+    /// A process that should never run outside is better born in the group: give
+    /// [`try_clone_fd`](Self::try_clone_fd) to `clone3` (`CLONE_INTO_CGROUP`, Linux 5.7), and
+    /// [`join_files`](Self::join_files) on hybrid hosts.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](ErrorKind::NotFound) when there is no such process; [`InvalidInput`](ErrorKind::InvalidInput) for
+    /// 0; [`Busy`](ErrorKind::Busy) when the group hands controllers to groups below it and so may hold no process.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        let subject = || format!("{}: process {pid}", subject(&self.name));
+        if pid == 0 || i32::try_from(pid).is_err() {
+            return Err(Error::invalid(format!("{}: not a process id", subject())));
+        }
+        // Where `kill` reaches it first: should the rest fail, the process is not lost.
+        self.group.write("cgroup.procs", &pid.to_string()).map_err(|error| error.about(subject()))?;
+        self.v1.add(pid).map_err(|error| error.about(subject()))
+    }
+
+    /// Lets every process of the group and below it stand still, and waits until they do. Linux 5.2.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](ErrorKind::TimedOut) when one does not within 5 seconds (it waits in the kernel where it cannot be
+    /// interrupted); the group is thawed again then.
+    pub fn freeze(&self) -> Result<()> {
+        match self.set_frozen(true) {
+            Err(error) => {
+                let _ = self.group.write("cgroup.freeze", "0");
+                Err(error.about(subject(&self.name)))
+            }
+            ok => ok,
+        }
+    }
+
+    /// Undoes [`freeze`](Self::freeze), and waits until the processes run.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](ErrorKind::TimedOut) when a group above this one is frozen.
+    pub fn thaw(&self) -> Result<()> {
+        self.set_frozen(false).map_err(|error| error.about(subject(&self.name)))
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<()> {
+        let events = Events::open(&self.group)?;
+        self.group.write("cgroup.freeze", if frozen { "1" } else { "0" })?;
+        if events.wait(FREEZE_WITHIN, |state| state.frozen == frozen)? {
+            return Ok(());
+        }
+        let done = if frozen { "frozen" } else { "thawed" };
+        let error = Error::new(ErrorKind::TimedOut, format!("not {done} after {FREEZE_WITHIN:?}"));
+        Err(match frozen {
+            true => error
+                .with_hint("a process of it waits in the kernel, where it cannot be stopped (state D in ps)"),
+            false => error.with_hint("a group above it is frozen: thaw that one"),
+        })
+    }
+
+    /// Kills every process in the group and below it, frozen ones too, without a gap for a fork to escape through.
+    ///
+    /// Returns when all have been sent SIGKILL; [`wait_empty`](Self::wait_empty) waits until they are gone.
+    /// `cgroup.kill`, Linux 5.14; before that the group is frozen and each process signalled.
+    ///
+    /// # Errors
+    ///
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied).
+    pub fn kill(&self) -> Result<()> {
+        kill::kill(&self.group).map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// Whether a live process is in the group or below it. A zombie is none.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the file.
+    pub fn populated(&self) -> Result<bool> {
+        let state = Events::open(&self.group).and_then(|events| events.state());
+        Ok(state.map_err(|error| error.about(subject(&self.name)))?.populated)
+    }
+
+    /// Waits until no live process is left; `false` when the time was over first. Sleeps on the kernel's event.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the file.
+    pub fn wait_empty(&self, within: Duration) -> Result<bool> {
+        Events::open(&self.group)
+            .and_then(|events| events.wait(within, |state| !state.populated))
+            .map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// The processes in the group and below it, as the calling thread's pid namespace numbers them.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the files.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        kill::pids(&self.group).map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// What the group and all below it have used so far.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a file that is there. What it does not count is `None`.
+    pub fn stats(&self) -> Result<crate::Stats> {
+        self.try_stats().map_err(|error| error.about(subject(&self.name)))
+    }
+
+    fn try_stats(&self) -> Result<crate::Stats> {
+        let mut stats = crate::Stats {
+            cpu: crate::CpuStats::read(&self.group)?,
+            memory: crate::MemoryStats::read(&self.group)?,
+            pids: crate::PidsStats::read(&self.group)?,
+        };
+        self.v1.stats(&mut stats)?;
+        Ok(stats)
+    }
+
+    /// Kills what runs in the group, waits for its end, and removes the group and all below it in every hierarchy.
+    /// Goes on after an error. Gone already is removed.
+    ///
+    /// # Errors
+    ///
+    /// The first that happened, with the others in its hint; [`Busy`](ErrorKind::Busy) when a process was still there
+    /// after 5 seconds, with its pid in the hint.
+    pub fn remove(mut self) -> Result<()> {
+        self.owned = false;
+        let errors = remove::take_down(&self.group, &self.v1, REMOVE_WITHIN);
+        Error::all(errors).map_or(Ok(()), |error| Err(error.about(subject(&self.name))))
+    }
+
+    /// Lets the group outlive this value: dropping it does nothing from here on.
+    pub fn keep(mut self) {
+        self.owned = false;
+    }
+
+    /// The group's directory on cgroup v2.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.group.path()
+    }
+
+    /// The group's directories in every hierarchy, cgroup v2 first.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let v1 = self.v1.directories().map(|group| group.path().to_owned());
+        std::iter::once(self.path().to_owned()).chain(v1).collect()
+    }
+
+    /// Another descriptor of the cgroup v2 directory, for `clone3` with `CLONE_INTO_CGROUP`. Close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// When the process has no descriptor left.
+    pub fn try_clone_fd(&self) -> Result<OwnedFd> {
+        self.group.try_clone_fd().map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// What a child born by `CLONE_INTO_CGROUP` has to join besides: the `tasks` files of cgroup v1, open for writing.
+    /// A child with one thread writes `0` to each. Empty where all controllers are on cgroup v2. Close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be opened.
+    pub fn join_files(&self) -> Result<Vec<OwnedFd>> {
+        self.v1.join_files().map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// The cgroup v2 `cgroup.procs` file, open for writing: where `CLONE_INTO_CGROUP` is not to be had, a child writes
+    /// `0` to it. Close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub fn procs_file(&self) -> Result<OwnedFd> {
+        let opened = self.group.open_write("cgroup.procs");
+        opened.map_err(|errno: Errno| Error::os(format!("{}: cgroup.procs", subject(&self.name)), errno))
+    }
+}
+
+/// Which hierarchy has a controller.
+#[derive(Clone, Copy)]
+enum Place {
+    V2,
+    V1,
+}
+
+fn root(mounts: &Mounts) -> Result<Directory> {
+    match mounts.v2() {
+        Some(point) => Directory::mount(&point, CGROUP2),
+        None => Err(Error::new(ErrorKind::Unsupported, "cgroup v2 is not mounted")
+            .with_hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")),
+    }
+}
+
+fn subject(name: &Name) -> String {
+    format!("cgroup {}", name.path().display())
+}
+
+/// The cgroup v2 directory.
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+}
+
+impl fmt::Debug for Cgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cgroup")
+            .field("path", &self.path())
+            .field("owned", &self.owned)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if self.owned {
+            // Nobody to tell: `remove` is for who wants to know.
+            drop(remove::take_down(&self.group, &self.v1, DROP_WITHIN));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The end of all processes of a group.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::directory::Directory;
+use crate::events::Events;
+use crate::{Error, Result};
+
+/// Kills everything in the group and below it, without a gap for a fork to escape through.
+pub(crate) fn kill(group: &Directory) -> Result<()> {
+    match group.try_write("cgroup.kill", "1") {
+        // The group is gone, and with it everything in it.
+        Ok(()) | Err(Errno::NODEV) => Ok(()),
+        // Below Linux 5.14.
+        Err(Errno::NOENT) => kill_each(group),
+        Err(errno) => {
+            Err(Error::os(format!("cannot write 1 to {}/cgroup.kill", group.path().display()), errno))
+        }
+    }
+}
+
+/// Freezes the group, so that none forks and no pid passes to another process, then signals each. A frozen
+/// process of cgroup v2 dies of SIGKILL as it stands.
+fn kill_each(group: &Directory) -> Result<()> {
+    const ROUNDS: u32 = 100;
+    if !group.has("cgroup.procs") {
+        return Ok(());
+    }
+    let events = Events::open(group)?;
+    let was_frozen = group.read("cgroup.freeze")?.trim() == "1";
+    group.write("cgroup.freeze", "1")?;
+    events.wait(Duration::from_secs(1), |state| state.frozen || !state.populated)?;
+    for _ in 0..ROUNDS {
+        for pid in pids(group)? {
+            signal(pid)?;
+        }
+        if events.wait(Duration::from_millis(20), |state| !state.populated)? {
+            break;
+        }
+    }
+    match was_frozen {
+        true => Ok(()),
+        false => group.write("cgroup.freeze", "0"),
+    }
+}
+
+/// SIGKILL to a process; gone already is killed.
+pub(crate) fn signal(pid: u32) -> Result<()> {
+    let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let sent = pidfd_open(target, PidfdFlags::empty()).and_then(|fd| pidfd_send_signal(&fd, Signal::KILL));
+    match sent {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(Error::os(format!("cannot kill process {pid}"), errno)),
+    }
+}
+
+/// The processes of the group and of all below it.
+pub(crate) fn pids(group: &Directory) -> Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    let mut groups = vec![group.descend(&[])?];
+    while let Some(group) = groups.pop() {
+        // A threaded group lists no processes; its domain above it does. One removed meanwhile has none.
+        if let Some(text) = read_procs(&group)? {
+            // 0 stands for a process that this pid namespace cannot see.
+            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+        }
+        match group.children() {
+            Ok(children) => groups.extend(children),
+            Err(Errno::NOENT | Errno::NODEV) => {}
+            Err(errno) => return Err(Error::os(format!("cannot list {}", group.path().display()), errno)),
+        }
+    }
+    Ok(pids)
+}
+
+fn read_procs(group: &Directory) -> Result<Option<String>> {
+    match group.read_optional("cgroup.procs") {
+        Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(None),
+        text => text,
+    }
+}

@@ -1,0 +1,152 @@
+//! Where the hierarchies are mounted: proc_pid_mountinfo(5).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use crate::{Error, ErrorKind, Result};
+
+/// One mount of a control group hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    /// Which group is its root: `/`, or `/..` and the like in a cgroup namespace that is deeper.
+    root: Vec<u8>,
+    point: PathBuf,
+    /// Of cgroup v1: its controllers. Of v2: `None`.
+    controllers: Option<Vec<String>>,
+    read_only: bool,
+}
+
+/// The control group hierarchies that the calling thread sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    /// Of the calling *thread*: it may be in another mount namespace than the process's first.
+    pub(crate) fn read() -> Result<Self> {
+        const FILE: &str = "/proc/thread-self/mountinfo";
+        let table = std::fs::read(FILE).map_err(|error| {
+            Error::new(ErrorKind::Unsupported, format!("{FILE}: {error}"))
+                .with_hint("mount -t proc proc /proc")
+        })?;
+        Ok(Self::parse(&table))
+    }
+
+    fn parse(table: &[u8]) -> Self {
+        Self(table.split(|byte| *byte == b'\n').filter_map(parse_line).collect())
+    }
+
+    /// Where cgroup v2 is mounted.
+    pub(crate) fn v2(&self) -> Option<PathBuf> {
+        self.best(|mount| mount.controllers.is_none())
+    }
+
+    /// Where the cgroup v1 hierarchy with this controller is mounted.
+    pub(crate) fn v1(&self, controller: &str) -> Option<PathBuf> {
+        self.best(|mount| {
+            mount.controllers.as_ref().is_some_and(|names| names.iter().any(|name| name == controller))
+        })
+    }
+
+    /// A mount of the whole hierarchy that can be written, if there is one.
+    fn best(&self, wanted: impl Fn(&Mount) -> bool) -> Option<PathBuf> {
+        self.0
+            .iter()
+            .filter(|mount| wanted(mount))
+            .min_by_key(|mount| (mount.read_only, mount.root != b"/", mount.root.len()))
+            .map(|mount| mount.point.clone())
+    }
+}
+
+/// `36 35 98:0 /root /point rw,noatime master:1 - cgroup2 source rw,options`.
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let root = fields.nth(3)?;
+    let point = fields.next()?;
+    let options = fields.next()?;
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = fields.next()?;
+    let super_options = fields.nth(1)?;
+    let controllers = match kind {
+        b"cgroup2" => None,
+        b"cgroup" => Some(super_options.split(|byte| *byte == b',').map(text).collect()),
+        _ => return None,
+    };
+    let read_only = options.split(|byte| *byte == b',').any(|option| option == b"ro");
+    let point = PathBuf::from(OsString::from_vec(unescape(point)));
+    Some(Mount { root: unescape(root), point, controllers, read_only })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Space, tab, newline and backslash are written as three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, tail)) = rest.split_first() {
+        match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = tail;
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_hybrid_host_has_v2_apart_from_its_v1_controllers() {
+        let mounts = Mounts::parse(
+            b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+              32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 master:2 - cgroup cgroup rw,cpu,cpuacct\n\
+              35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+              41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n",
+        );
+        assert_eq!(mounts.v2().as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(mounts.v1("cpu").as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
+        assert_eq!(mounts.v1("memory").as_deref(), Some(Path::new("/sys/fs/cgroup/memory")));
+        assert_eq!(mounts.v1("pids"), None);
+    }
+
+    #[test]
+    fn a_writable_mount_of_the_whole_hierarchy_is_taken_before_others() {
+        let mounts = Mounts::parse(
+            b"1 0 0:1 / /a ro - cgroup2 c rw\n\
+              2 0 0:1 /part /b rw - cgroup2 c rw\n\
+              3 0 0:1 / /c\\040d rw - cgroup2 c rw\n",
+        );
+        assert_eq!(mounts.v2().as_deref(), Some(Path::new("/c d")));
+    }
+
+    #[test]
+    fn the_hosts_mount_is_used_from_inside_a_cgroup_namespace() {
+        let mounts = Mounts::parse(b"41 31 0:38 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        assert_eq!(mounts.v2().as_deref(), Some(Path::new("/sys/fs/cgroup")));
+    }
+
+    #[test]
+    fn lines_that_are_none_are_passed_over() {
+        for table in
+            [&b""[..], b"\n\n", b"1 2 3", b"1 2 3 / /x rw -", b"1 2 3 / /x rw - cgroup2", b"\xff\xfe - - -"]
+        {
+            assert_eq!(Mounts::parse(table).v2(), None);
+        }
+    }
+
+    #[test]
+    fn octal_escapes_are_undone_and_other_backslashes_stay() {
+        assert_eq!(unescape(b"a\\040b\\134c\\9\\04"), b"a b\\c\\9\\04");
+    }
+}

@@ -1,0 +1,50 @@
+//! What stands for `v1.rs` without the feature `cgroup-v1`: no group there, so that a limit that only cgroup v1
+//! could enforce is an error.
+
+use std::os::fd::OwnedFd;
+
+use crate::directory::Directory;
+use crate::mountinfo::Mounts;
+use crate::name::Name;
+use crate::{Controller, Limits, Result, Stats};
+
+/// The controllers that limits need.
+pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller::Cpu, Controller::Pids];
+
+#[derive(Debug)]
+pub(crate) struct Groups;
+
+#[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "the signatures of v1.rs")]
+impl Groups {
+    pub(crate) fn create(_: &Mounts, _: &Name) -> Result<Self> {
+        Ok(Self)
+    }
+
+    pub(crate) fn open(_: &Mounts, _: &Name) -> Result<Self> {
+        Ok(Self)
+    }
+
+    pub(crate) fn has(&self, _: Controller) -> bool {
+        false
+    }
+
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Directory> {
+        std::iter::empty()
+    }
+
+    pub(crate) fn set(&self, _: Controller, _: &Limits) -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn add(&self, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn stats(&self, _: &mut Stats) -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn join_files(&self) -> Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
+}

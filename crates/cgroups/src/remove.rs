@@ -1,0 +1,94 @@
+//! Taking a group down: kill, wait until it is empty, remove it and all below it, in every hierarchy.
+
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::directory::Directory;
+use crate::events::Events;
+use crate::kill::{kill, pids, signal};
+use crate::{Error, Result, v1};
+
+/// Goes on after an error; the errors come back in the order they happened. cgroup v1 first: while the group of
+/// cgroup v2 stands, [`Cgroup::open`](crate::Cgroup::open) finds the rest.
+pub(crate) fn take_down(group: &Directory, v1: &v1::Groups, within: Duration) -> Vec<Error> {
+    let deadline = Instant::now() + within;
+    let mut errors = Vec::new();
+    let events = match Events::open(group) {
+        Ok(events) => Some(events),
+        // Removed by somebody else: so must the others be.
+        Err(error) if is_gone(&error) => None,
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    };
+    if let Some(events) = &events {
+        errors.extend(kill(group).err());
+        errors.extend(events.wait(within, |state| !state.populated).err());
+    }
+    for group in v1.directories() {
+        errors.extend(remove_tree(group, events.as_ref(), deadline, true).err());
+    }
+    errors.extend(remove_tree(group, events.as_ref(), deadline, false).err());
+    errors
+}
+
+fn is_gone(error: &Error) -> bool {
+    [Errno::NOENT, Errno::NODEV].iter().any(|gone| error.raw_os_error() == Some(gone.raw_os_error()))
+}
+
+/// Removes a group and all below it. A dying process keeps its group busy for a moment.
+fn remove_tree(group: &Directory, events: Option<&Events>, deadline: Instant, signals: bool) -> Result<()> {
+    loop {
+        let errno = match remove_below(group).and_then(|()| group.remove()) {
+            Ok(()) => return Ok(()),
+            Err(errno) => errno,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !matches!(errno, Errno::BUSY | Errno::NOTEMPTY) || left.is_zero() {
+            return Err(still_there(group, errno));
+        }
+        // On cgroup v1 a process can be in this hierarchy's group alone, where cgroup.kill does not reach it.
+        if signals {
+            for pid in pids(group).unwrap_or_default() {
+                signal(pid)?;
+            }
+        }
+        pause(events, left.min(Duration::from_millis(5)))?;
+    }
+}
+
+fn pause(events: Option<&Events>, within: Duration) -> Result<()> {
+    match events {
+        Some(events) => events.wait_for_change(within),
+        None => {
+            std::thread::sleep(within);
+            Ok(())
+        }
+    }
+}
+
+/// The groups that somebody made inside, the deepest first.
+fn remove_below(group: &Directory) -> Result<(), Errno> {
+    let children = match group.children() {
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+        children => children?,
+    };
+    for child in children {
+        remove_below(&child)?;
+        child.remove()?;
+    }
+    Ok(())
+}
+
+fn still_there(group: &Directory, errno: Errno) -> Error {
+    let error = Error::os(format!("cannot remove {}", group.path().display()), errno);
+    match pids(group) {
+        Ok(left) if !left.is_empty() => {
+            let left: Vec<String> = left.iter().take(8).map(u32::to_string).collect();
+            error.with_hint(format!("still in it: process {}", left.join(", ")))
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,259 @@
+//! Hybrid hosts: the controllers memory, cpu and pids on cgroup v1 hierarchies, Documentation/admin-guide/cgroup-v1.
+//!
+//! Groups are made, joined, read and removed by descriptor as on cgroup v2. The values are set by cgroups-rs, one
+//! setter at a time and never by its `apply`, which is `Ok` though a limit was refused; it is handed the one group's
+//! own descriptor as a path, so that it touches no other hierarchy; and each value is read back.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cgroups_rs::fs::cpu::CpuController;
+use cgroups_rs::fs::memory::MemController;
+use cgroups_rs::fs::pid::PidController;
+use cgroups_rs::fs::{MaxValue, error::Error as V1Error};
+use rustix::io::Errno;
+
+use crate::cpu::{PERIOD_US, quota_us, shares};
+use crate::directory::{CGROUP1, Directory};
+use crate::mountinfo::Mounts;
+use crate::name::Name;
+use crate::stats::{key, number};
+use crate::v2::{Held, verify};
+use crate::{Bytes, Controller, Error, ErrorKind, Limits, PidsStats, Result, Stats, swap};
+
+/// The controllers that limits need.
+pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller::Cpu, Controller::Pids];
+
+/// A group's namesakes in the hierarchies of cgroup v1 that have a controller of ours.
+#[derive(Debug)]
+pub(crate) struct Groups(Vec<Group>);
+
+/// One directory; several controllers may be mounted together.
+#[derive(Debug)]
+struct Group {
+    controllers: Vec<Controller>,
+    directory: Directory,
+}
+
+impl Groups {
+    /// Makes the groups; those made are removed again when one fails.
+    pub(crate) fn create(mounts: &Mounts, name: &Name) -> Result<Self> {
+        let mut made = Self(Vec::new());
+        for (point, controllers) in hierarchies(mounts) {
+            let result = Directory::mount(&point, CGROUP1)
+                .and_then(|root| root.descend(name.parents()))
+                .and_then(|parent| parent.make(name.leaf()));
+            match result {
+                Ok(directory) => made.0.push(Group { controllers, directory }),
+                Err(error) => {
+                    for group in &made.0 {
+                        let _ = group.directory.remove();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// Those that are there.
+    pub(crate) fn open(mounts: &Mounts, name: &Name) -> Result<Self> {
+        let mut found = Vec::new();
+        for (point, controllers) in hierarchies(mounts) {
+            match Directory::mount(&point, CGROUP1)?.descend(name.components()) {
+                Ok(directory) => found.push(Group { controllers, directory }),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self(found))
+    }
+
+    pub(crate) fn has(&self, controller: Controller) -> bool {
+        self.find(controller).is_some()
+    }
+
+    fn find(&self, controller: Controller) -> Option<&Directory> {
+        self.0.iter().find(|group| group.controllers.contains(&controller)).map(|group| &group.directory)
+    }
+
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Directory> {
+        self.0.iter().map(|group| &group.directory)
+    }
+
+    /// Sets the limits of one controller.
+    pub(crate) fn set(&self, controller: Controller, limits: &Limits) -> Result<()> {
+        let missing = || Error::new(ErrorKind::Unsupported, format!("no cgroup v1 group has {controller}"));
+        let group = self.find(controller).ok_or_else(missing)?;
+        match controller {
+            Controller::Memory => set_memory(group, limits),
+            Controller::Cpu => set_cpu(group, limits),
+            _ => set_pids(group, limits),
+        }
+    }
+
+    pub(crate) fn add(&self, pid: u32) -> Result<()> {
+        self.directories().try_for_each(|group| group.write("cgroup.procs", &pid.to_string()))
+    }
+
+    pub(crate) fn join_files(&self) -> Result<Vec<OwnedFd>> {
+        let open = |group: &Directory| {
+            let path = group.path().join("tasks");
+            group.open_write("tasks").map_err(|errno| Error::os(path.display().to_string(), errno))
+        };
+        self.directories().map(open).collect()
+    }
+
+    /// Fills in what cgroup v2 has not got.
+    pub(crate) fn stats(&self, stats: &mut Stats) -> Result<()> {
+        if let Some(group) = self.find(Controller::Cpu) {
+            let text = group.read("cpu.stat")?;
+            stats.cpu.periods = key(&text, "nr_periods").unwrap_or(0);
+            stats.cpu.throttled_periods = key(&text, "nr_throttled").unwrap_or(0);
+            stats.cpu.throttled = Duration::from_nanos(key(&text, "throttled_time").unwrap_or(0));
+        }
+        if let Some(group) = self.find(Controller::Pids) {
+            stats.pids = PidsStats::read(group)?;
+        }
+        let Some(group) = self.find(Controller::Memory) else { return Ok(()) };
+        let memory = &mut stats.memory;
+        let current = number(group, USAGE)?;
+        memory.current = current.map(Bytes::new);
+        memory.peak = number(group, "memory.max_usage_in_bytes")?.map(Bytes::new);
+        memory.limit = number(group, LIMIT)?.filter(|limit| *limit < UNLIMITED).map(Bytes::new);
+        memory.swap = match (number(group, "memory.memsw.usage_in_bytes")?, current) {
+            (Some(both), Some(current)) => Some(Bytes::new(both.saturating_sub(current))),
+            _ => None,
+        };
+        let control = group.read_optional("memory.oom_control")?;
+        memory.oom_kills = control.and_then(|text| key(&text, "oom_kill"));
+        Ok(())
+    }
+}
+
+/// The hierarchies with a controller of ours, each once.
+fn hierarchies(mounts: &Mounts) -> Vec<(PathBuf, Vec<Controller>)> {
+    let mut found: Vec<(PathBuf, Vec<Controller>)> = Vec::new();
+    for controller in CONTROLLERS {
+        let Some(point) = mounts.v1(controller.name()) else { continue };
+        match found.iter_mut().find(|(known, _)| *known == point) {
+            Some((_, controllers)) => controllers.push(controller),
+            None => found.push((point, vec![controller])),
+        }
+    }
+    found
+}
+
+const LIMIT: &str = "memory.limit_in_bytes";
+const USAGE: &str = "memory.usage_in_bytes";
+const BOTH: &str = "memory.memsw.limit_in_bytes";
+/// No limit is written as the most that the counter holds: `PAGE_COUNTER_MAX` pages, just below `i64::MAX` whatever
+/// the page's size.
+const UNLIMITED: u64 = i64::MAX as u64 - (1 << 20);
+
+fn set_memory(group: &Directory, limits: &Limits) -> Result<()> {
+    if limits.get_oom_group() == Some(true) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "memory is on cgroup v1, which has no memory.oom.group",
+        )
+        .with_hint("boot with systemd.unified_cgroup_hierarchy=1"));
+    }
+    let limit = |value| set_bytes(group, LIMIT, value, MemController::set_limit);
+    if !group.has(BOTH) {
+        swap::without_accounting(limits, BOTH)?;
+        return limits.get_memory().map_or(Ok(()), |memory| limit(memory.get()));
+    }
+    let Some(beyond) = swap::wanted(limits) else { return Ok(()) };
+    let memory = match limits.get_memory() {
+        Some(memory) => memory,
+        None => Bytes::new(number(group, LIMIT)?.filter(|limit| *limit < UNLIMITED).ok_or_else(|| {
+            Error::invalid(format!("swap {beyond}: on cgroup v1 only together with a memory limit"))
+                .with_hint("add .memory(…)")
+        })?),
+    };
+    let together = swap::together(memory, beyond);
+    let both = || set_bytes(group, BOTH, together, MemController::set_memswap_limit);
+    // At no moment may memory be the larger of the two: the kernel refuses that.
+    if number(group, BOTH)?.is_some_and(|now| together >= now) {
+        both()?;
+        limit(memory.get())
+    } else {
+        limit(memory.get())?;
+        both()
+    }
+}
+
+fn set_bytes(
+    group: &Directory,
+    file: &str,
+    value: u64,
+    setter: fn(&MemController, i64) -> Result<(), V1Error>,
+) -> Result<()> {
+    let controller = MemController::new(through_descriptor(group), PathBuf::new(), false);
+    let value = value.min(i64::MAX as u64);
+    setter(&controller, value as i64).map_err(|error| {
+        let refused = refused(group, file, &value.to_string(), &error);
+        match refused.kind() {
+            ErrorKind::Busy => {
+                refused.with_hint("the group uses more than that now, and it cannot be reclaimed")
+            }
+            _ => refused,
+        }
+    })?;
+    verify(group, file, &value.to_string(), Held::Bytes(Bytes::new(value)))
+}
+
+fn set_cpu(group: &Directory, limits: &Limits) -> Result<()> {
+    const SHARES: &str = "cpu.shares";
+    const PERIOD: &str = "cpu.cfs_period_us";
+    const QUOTA: &str = "cpu.cfs_quota_us";
+    let controller = CpuController::new(through_descriptor(group), PathBuf::new(), false);
+    let wrote = |file, value: u64, result: Result<(), V1Error>| {
+        let value = value.to_string();
+        result.map_err(|error| refused(group, file, &value, &error))?;
+        verify(group, file, &value, Held::Exactly)
+    };
+    if let Some(weight) = limits.get_cpu_weight() {
+        wrote(SHARES, shares(weight), controller.set_shares(shares(weight)))?;
+    }
+    let Some(cores) = limits.get_cpus() else { return Ok(()) };
+    if !group.has(QUOTA) {
+        return Err(Error::new(ErrorKind::Unsupported, format!("{cores} cores: this kernel has no {QUOTA}"))
+            .with_hint("use a kernel with CONFIG_CFS_BANDWIDTH"));
+    }
+    wrote(PERIOD, PERIOD_US, controller.set_cfs_period(PERIOD_US))?;
+    let quota = quota_us(cores);
+    wrote(QUOTA, quota, controller.set_cfs_quota(quota as i64)).map_err(|error| match error.raw_os_error() {
+        Some(errno) if errno == Errno::INVAL.raw_os_error() => {
+            error.with_hint("on cgroup v1 a group may not have more cores than the group above it")
+        }
+        _ => error,
+    })
+}
+
+fn set_pids(group: &Directory, limits: &Limits) -> Result<()> {
+    const FILE: &str = "pids.max";
+    let Some(max) = limits.get_pids() else { return Ok(()) };
+    let controller = PidController::new(through_descriptor(group), PathBuf::new(), false);
+    controller
+        .set_pid_max(MaxValue::Value(i64::from(max)))
+        .map_err(|error| refused(group, FILE, &max.to_string(), &error))?;
+    verify(group, FILE, &max.to_string(), Held::Exactly)
+}
+
+/// cgroups-rs wants a path: this one ends in the group that is open, whatever is mounted where.
+fn through_descriptor(group: &Directory) -> PathBuf {
+    PathBuf::from(format!("/proc/thread-self/fd/{}", group.as_fd().as_raw_fd()))
+}
+
+fn refused(group: &Directory, file: &str, value: &str, error: &V1Error) -> Error {
+    let what = format!("cannot write {value} to {}", group.path().join(file).display());
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause.and_then(io::Error::raw_os_error) {
+        Some(errno) => Error::os(what, Errno::from_raw_os_error(errno)),
+        None => Error::new(ErrorKind::Kernel, format!("{what}: {error}")),
+    }
+}
