@@ -43,7 +43,9 @@ pub(crate) fn usage(container: &Container) -> Result<(), Box<dyn Error>> {
         }
     }
     let stats = container.stats()?;
-    println!("  used so far: {:?} processor time, {} memory, {} tasks", stats.cpu.usage, stats.memory.current, stats.pids.current);
+    let memory = stats.memory.current.map_or("?".to_owned(), |bytes| bytes.to_string());
+    let tasks = stats.pids.current.map_or("?".to_owned(), |count| count.to_string());
+    println!("  used so far: {:?} processor time, {memory} memory, {tasks} tasks", stats.cpu.usage);
     Ok(())
 }
 

@@ -109,7 +109,8 @@ fn take(leases: &Path, subnet: Cidr, name: &str, wanted: Option<IpAddr>) -> Resu
         let IpAddr::V4(address) = wanted else {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("address {wanted}: {DEFAULT} has IPv4 only")));
         };
-        if !subnet.is_host(address) || address == subnet.address() {
+        let taken = [subnet.address(), subnet.network().address(), subnet.broadcast()];
+        if !subnet.contains(address) || taken.contains(&address) {
             return Err(Error::new(ErrorKind::InvalidConfig, format!("address {address}: not a free one of {subnet}")));
         }
         return match claim(address) {

@@ -112,10 +112,6 @@ impl Store {
 }
 
 impl Entry {
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The lock for somebody else to hold, too: it is free when all have let go.
     pub(crate) fn share_lock(&self) -> Result<OwnedFd> {
         self.lock.try_clone().map(Into::into).map_err(|e| Error::io(self.path.display(), &e))

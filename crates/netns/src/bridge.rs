@@ -88,15 +88,17 @@ impl BridgeBuilder {
         self.check()?;
         let home = Home::of_this_thread()?;
         if home.route().index(&self.name)?.is_some() {
-            return Err(Error::os(format!("bridge {}", self.name), libc::EEXIST).with_hint("Bridge::open opens it"));
+            return Err(
+                Error::os(format!("bridge {}", self.name), libc::EEXIST).with_hint("Bridge::open opens it")
+            );
         }
         self.check_routes(&home)?;
-        home.route().apply(vec![route::create_bridge(&self.name, self.gateway.address())]).map_err(|error| {
-            match error.raw_os_error() {
+        home.route().apply(vec![route::create_bridge(&self.name, self.gateway.address())]).map_err(
+            |error| match error.raw_os_error() {
                 Some(libc::EOPNOTSUPP) => error.with_hint("the kernel has no bridges: modprobe bridge"),
                 _ => error,
-            }
-        })?;
+            },
+        )?;
         let made = self.finish(&home);
         if made.is_err() {
             self.firewall.choose(&home).and_then(|chosen| chosen.remove(&home, &self.name, None)).ok();
@@ -120,7 +122,10 @@ impl BridgeBuilder {
             }
             match self.clone().create() {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                result => return result.map(|bridge| Bridge { owned: false, shared: Arc::clone(&bridge.keep().shared) }),
+                result => {
+                    return result
+                        .map(|bridge| Bridge { owned: false, shared: Arc::clone(&bridge.keep().shared) });
+                }
             }
         }
     }
@@ -155,26 +160,43 @@ impl BridgeBuilder {
 
     fn shared(&self, home: &Arc<Home>, index: u32, firewall: Firewall) -> Result<Arc<Shared>> {
         let (name, gateway) = (self.name.clone(), self.gateway);
-        let rules = BridgeRules { name: name.clone(), network: gateway, outgoing: false, host: self.host_services };
+        let rules =
+            BridgeRules { name: name.clone(), network: gateway, outgoing: false, host: self.host_services };
         let firewall = firewall.add(home, &rules)?;
-        Ok(Arc::new(Shared { home: Arc::clone(home), name, index, gateway, firewall, rules: Mutex::new(rules) }))
+        Ok(Arc::new(Shared {
+            home: Arc::clone(home),
+            name,
+            index,
+            gateway,
+            firewall,
+            rules: Mutex::new(rules),
+        }))
     }
 
     fn check(&self) -> Result<()> {
         check_name(&self.name)?;
         let address = self.gateway.address();
-        let usable = self.gateway.prefix() <= 30 && !address.is_loopback() && !address.is_multicast() && address.octets()[0] != 0;
+        let usable = self.gateway.prefix() <= 30
+            && !address.is_loopback()
+            && !address.is_multicast()
+            && address.octets()[0] != 0;
         match usable && self.gateway.is_host(address) {
             true => Ok(()),
-            false => Err(Error::invalid(format!("{}: not the address of a gateway in its network", self.gateway))
-                .with_hint("a host's address and a prefix of at most 30 bits, as in 172.30.0.1/24")),
+            false => {
+                Err(Error::invalid(format!("{}: not the address of a gateway in its network", self.gateway))
+                    .with_hint("a host's address and a prefix of at most 30 bits, as in 172.30.0.1/24"))
+            }
         }
     }
 
     fn check_routes(&self, home: &Home) -> Result<()> {
         let mut route = home.route();
         let Some((other, link)) = route.overlapping(self.gateway)? else { return Ok(()) };
-        let what = format!("network {} overlaps {other}, which link {} leads to", self.gateway.network(), route.name(link));
+        let what = format!(
+            "network {} overlaps {other}, which link {} leads to",
+            self.gateway.network(),
+            route.name(link)
+        );
         Err(Error::new(ErrorKind::Conflict, what))
     }
 }
@@ -373,7 +395,9 @@ mod tests {
 
     #[test]
     fn a_gateway_that_is_no_host_of_its_network_is_an_error() {
-        for gateway in ["10.0.0.0/24", "10.0.0.255/24", "10.0.0.1/31", "127.0.0.1/8", "224.0.0.1/24", "0.0.0.1/8"] {
+        for gateway in
+            ["10.0.0.0/24", "10.0.0.255/24", "10.0.0.1/31", "127.0.0.1/8", "224.0.0.1/24", "0.0.0.1/8"]
+        {
             let error = Bridge::builder("x", gateway.parse().unwrap()).check().unwrap_err();
             assert!(error.to_string().starts_with(gateway), "{error}");
         }

@@ -101,8 +101,9 @@ impl FromStr for Cidr {
             let digits = prefix.len() <= 2 && prefix.bytes().all(|byte| byte.is_ascii_digit());
             Some((address.parse().ok()?, prefix.parse().ok().filter(|_| digits)?))
         });
-        let (address, prefix) =
-            parsed.ok_or_else(|| Error::invalid(format!("`{text}` is not an address and a prefix, as in 172.30.0.1/24")))?;
+        let (address, prefix) = parsed.ok_or_else(|| {
+            Error::invalid(format!("`{text}` is not an address and a prefix, as in 172.30.0.1/24"))
+        })?;
         Self::new(address, prefix)
     }
 }
@@ -142,7 +143,9 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_an_error_that_shows_it() {
-        for text in ["", "10.0.0.1", "10.0.0.1/", "10.0.0.1/33", "10.0.0.1/+8", "10.0.0/8", "::1/64", "10.0.0.1/8/9"] {
+        for text in
+            ["", "10.0.0.1", "10.0.0.1/", "10.0.0.1/33", "10.0.0.1/+8", "10.0.0/8", "::1/64", "10.0.0.1/8/9"]
+        {
             let error = text.parse::<Cidr>().unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::InvalidInput, "{text}");
             assert!(error.to_string().contains(text));

@@ -91,7 +91,8 @@ fn try_links() -> Option<(bool, bool)> {
         let mut route = Route::open()?;
         let bridge = route.apply(vec![create_bridge("try0", [10, 0, 0, 1].into())]).is_ok();
         let master = route.index("try0")?.unwrap_or_default();
-        let pair = create_pair("try1", master, "try2", std::os::fd::AsFd::as_fd(&other), [10, 0, 0, 2].into());
+        let pair =
+            create_pair("try1", master, "try2", std::os::fd::AsFd::as_fd(&other), [10, 0, 0, 2].into());
         Ok::<_, crate::Error>((bridge, route.apply(vec![pair]).is_ok()))
     });
     made.ok()?.ok()

@@ -72,7 +72,9 @@ impl Error {
             libc::EEXIST => ErrorKind::AlreadyExists,
             libc::EADDRINUSE => ErrorKind::AddressInUse,
             libc::EPERM | libc::EACCES => ErrorKind::PermissionDenied,
-            libc::ENOSYS | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT => ErrorKind::Unsupported,
+            libc::ENOSYS | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT => {
+                ErrorKind::Unsupported
+            }
             _ => ErrorKind::Kernel,
         };
         let error = Self { kind, what: what.into(), errno: Some(errno), in_words: false, hint: None };
@@ -118,7 +120,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errno {
-            Some(errno) if !self.in_words => write!(f, "{}: {}", self.what, io::Error::from_raw_os_error(errno)),
+            Some(errno) if !self.in_words => {
+                write!(f, "{}: {}", self.what, io::Error::from_raw_os_error(errno))
+            }
             _ => f.write_str(&self.what),
         }
     }
@@ -146,7 +150,10 @@ mod tests {
         assert_eq!(error.to_string(), "bridge iso0: Operation not permitted (os error 1)");
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         assert!(error.hint().is_some_and(|hint| hint.contains("CAP_NET_ADMIN")));
-        assert!(format!("{error:?}").starts_with("bridge iso0: Operation not permitted (os error 1)\n  hint: needs"));
+        assert!(
+            format!("{error:?}")
+                .starts_with("bridge iso0: Operation not permitted (os error 1)\n  hint: needs")
+        );
     }
 
     #[test]

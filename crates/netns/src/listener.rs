@@ -37,7 +37,8 @@ fn inode(table: &str, protocol: Protocol, address: SocketAddrV4) -> Option<u64> 
         let fields: Vec<_> = line.split_whitespace().collect();
         let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
         let (host, port) = local.split_once(':')?;
-        let taken = u16::from_str_radix(port, 16).ok()? == address.port() && collide(ipv4(host)?, *address.ip());
+        let taken =
+            u16::from_str_radix(port, 16).ok()? == address.port() && collide(ipv4(host)?, *address.ip());
         (taken && (protocol == Protocol::Udp || *state == LISTEN)).then(|| inode.parse().ok())?
     })
 }
@@ -47,7 +48,8 @@ fn inode(table: &str, protocol: Protocol, address: SocketAddrV4) -> Option<u64> 
 fn ipv4(hex: &str) -> Option<Ipv4Addr> {
     let last = hex.get(hex.len().checked_sub(8)?..)?;
     let word = u32::from_str_radix(last, 16).ok()?;
-    let mapped = || hex.starts_with("0000000000000000FFFF0000") || hex.starts_with("00000000000000000000FFFF");
+    let mapped =
+        || hex.starts_with("0000000000000000FFFF0000") || hex.starts_with("00000000000000000000FFFF");
     match hex.len() {
         8 => Some(Ipv4Addr::from(word.to_ne_bytes())),
         32 if hex.bytes().all(|digit| digit == b'0') => Some(Ipv4Addr::UNSPECIFIED),
@@ -57,7 +59,11 @@ fn ipv4(hex: &str) -> Option<Ipv4Addr> {
 }
 
 fn process_with(socket: &str) -> Option<Holder> {
-    let mut pids: Vec<u32> = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut pids: Vec<u32> = fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
     pids.sort_unstable();
     pids.into_iter().find_map(|pid| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;

@@ -39,7 +39,8 @@ impl NetworkNamespace {
     /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) without `CAP_SYS_ADMIN`.
     pub fn new() -> Result<Self> {
         on_new_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::os("a new network namespace", errno as i32))?;
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| Error::os("a new network namespace", errno as i32))?;
             Self::current()
         })?
     }
@@ -67,7 +68,8 @@ impl NetworkNamespace {
     /// Whatever open(2) says.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|error| Error::io(format!("network namespace {}", path.display()), &error))?;
+        let file = File::open(path)
+            .map_err(|error| Error::io(format!("network namespace {}", path.display()), &error))?;
         Ok(Self(file.into()))
     }
 
@@ -101,7 +103,8 @@ impl NetworkNamespace {
 
 /// Which namespace is behind a descriptor: device and inode (namespaces(7)).
 pub(crate) fn id(namespace: BorrowedFd<'_>) -> Result<(u64, u64)> {
-    let stat = rustix::fs::fstat(namespace).map_err(|errno| Error::os("a network namespace", errno.raw_os_error()))?;
+    let stat = rustix::fs::fstat(namespace)
+        .map_err(|errno| Error::os("a network namespace", errno.raw_os_error()))?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
@@ -122,7 +125,8 @@ pub(crate) fn run_in<T: Send>(namespace: BorrowedFd<'_>, f: impl FnOnce() -> T +
 fn on_new_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("isolate-netns".into()).spawn_scoped(scope, f);
-        let thread = thread.map_err(|error| Error::io("a thread to enter a network namespace with", &error))?;
+        let thread =
+            thread.map_err(|error| Error::io("a thread to enter a network namespace with", &error))?;
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
@@ -160,6 +164,9 @@ mod tests {
     fn a_process_that_is_not_there_has_no_namespace() {
         let error = NetworkNamespace::of_pid(u32::MAX).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::NotFound);
-        assert!(error.to_string().starts_with("network namespace /proc/4294967295/ns/net: No such file"), "{error}");
+        assert!(
+            error.to_string().starts_with("network namespace /proc/4294967295/ns/net: No such file"),
+            "{error}"
+        );
     }
 }

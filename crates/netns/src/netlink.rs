@@ -35,7 +35,8 @@ pub(crate) struct Request {
 impl Request {
     /// Flags are added to `NLM_F_REQUEST`.
     pub(crate) fn new<T: NetlinkSerializable>(message: T, flags: u16) -> Self {
-        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+        let mut message =
+            NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         message.header.flags = NLM_F_REQUEST | flags;
         message.finalize();
         let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
@@ -111,7 +112,9 @@ impl Socket {
             };
             for reply in replies {
                 let request = reply.sequence.wrapping_sub(first) as usize;
-                let Some((errno, text)) = reply.acknowledgement().filter(|_| request < count) else { continue };
+                let Some((errno, text)) = reply.acknowledgement().filter(|_| request < count) else {
+                    continue;
+                };
                 answered += 1;
                 if errno != 0 {
                     refusals.push(Refusal { request, errno, text });
@@ -122,19 +125,30 @@ impl Socket {
     }
 
     /// Sends a batch of nfnetlink: `begin`, `requests`, `end`, which the kernel carries out as one or not at all.
-    pub(crate) fn batch(&mut self, begin: Request, requests: Vec<Request>, end: Request) -> Result<(), Refusal> {
+    pub(crate) fn batch(
+        &mut self,
+        begin: Request,
+        requests: Vec<Request>,
+        end: Request,
+    ) -> Result<(), Refusal> {
         let (count, first) = (requests.len(), self.sequence.wrapping_add(1));
         let mut all = vec![begin];
         all.extend(requests);
         // One acknowledgement, of the last request, comes after every refusal.
-        all = all.into_iter().enumerate().map(|(i, r)| if i == count { r.with_flags(NLM_F_ACK) } else { r }).collect();
+        all = all
+            .into_iter()
+            .enumerate()
+            .map(|(i, r)| if i == count { r.with_flags(NLM_F_ACK) } else { r })
+            .collect();
         all.push(end);
         self.send(all).map_err(|error| Refusal::of_the_socket(&error))?;
         let mut refusal = None;
         loop {
             for reply in self.receive().map_err(|error| Refusal::of_the_socket(&error))? {
                 let place = reply.sequence.wrapping_sub(first) as usize;
-                let Some((errno, text)) = reply.acknowledgement().filter(|_| place <= count + 1) else { continue };
+                let Some((errno, text)) = reply.acknowledgement().filter(|_| place <= count + 1) else {
+                    continue;
+                };
                 if place == 0 || place == count + 1 {
                     // An answer to the frame itself is about the whole batch, and the only one that comes.
                     return Err(refusal.unwrap_or(Refusal { request: count, errno, text }));
@@ -207,7 +221,9 @@ impl Socket {
     fn receive(&mut self) -> io::Result<Vec<Reply>> {
         loop {
             match recv(&self.socket, &mut self.buffer[..], RecvFlags::TRUNC) {
-                Ok((_, length)) if length > self.buffer.len() => return Err(io::ErrorKind::InvalidData.into()),
+                Ok((_, length)) if length > self.buffer.len() => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
                 Ok((_, length)) => return Ok(replies(&self.buffer[..length])),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),

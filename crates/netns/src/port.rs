@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::bridge::{Shared, check_name, gone};
 use crate::firewall::Forward;
 use crate::namespace::{id, run_in};
-use crate::route::{Route, create_pair, delete_link, without_ipv6_addresses};
+use crate::route::{Route, bridge_port, create_pair, delete_link, without_ipv6_addresses};
 use crate::{Cidr, Error, ErrorKind, Publish, Reservation, Result};
 
 /// A namespace's place on a bridge: see [`Bridge::connect`](crate::Bridge::connect).
@@ -28,15 +28,26 @@ pub struct Port {
     kept: bool,
 }
 
-pub(crate) fn connect(bridge: &Arc<Shared>, namespace: BorrowedFd<'_>, address: Ipv4Addr, inside: &str) -> Result<Port> {
+pub(crate) fn connect(
+    bridge: &Arc<Shared>,
+    namespace: BorrowedFd<'_>,
+    address: Ipv4Addr,
+    inside: &str,
+) -> Result<Port> {
     check_name(inside)?;
     let own = Cidr::new(address, bridge.gateway.prefix())?;
     if !bridge.gateway.is_host(address) || address == bridge.gateway.address() {
-        let what = format!("{address} is not an address for a container on bridge {} ({})", bridge.name, bridge.gateway);
+        let what = format!(
+            "{address} is not an address for a container on bridge {} ({})",
+            bridge.name, bridge.gateway
+        );
         return Err(Error::invalid(what));
     }
     if id(namespace)? == bridge.home.id() {
-        return Err(Error::invalid(format!("bridge {} is in this namespace: connect another to it", bridge.name)));
+        return Err(Error::invalid(format!(
+            "bridge {} is in this namespace: connect another to it",
+            bridge.name
+        )));
     }
     let mut port = Port {
         bridge: Arc::clone(bridge),
@@ -46,10 +57,10 @@ pub(crate) fn connect(bridge: &Arc<Shared>, namespace: BorrowedFd<'_>, address: 
         kept: true,
     };
     let pair = create_pair(&port.interface, bridge.index, inside, namespace, address);
-    let made = bridge.home.route().apply(vec![pair, without_ipv6_addresses(&port.interface)]);
-    made.map_err(|error| explained(bridge, namespace, inside, error))?;
+    bridge.home.route().apply(vec![pair]).map_err(|error| explained(bridge, namespace, inside, error))?;
     // From here on, an error drops the port, and the port its pair.
     port.kept = false;
+    bridge.home.route().apply(vec![bridge_port(&port.interface), without_ipv6_addresses(&port.interface)])?;
     run_in(namespace, || configure(inside, own, bridge.gateway.address()))??;
     Ok(port)
 }
@@ -153,7 +164,8 @@ impl Port {
         let publish = publish.into();
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let place = published.iter().position(|(forward, _)| forward.publish() == publish);
-        let place = place.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{publish} is not published")))?;
+        let place =
+            place.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{publish} is not published")))?;
         self.bridge.firewall.unpublish(&self.bridge.home, &[published[place].0])?;
         published.remove(place);
         Ok(())

@@ -164,18 +164,22 @@ impl FromStr for Publish {
         let refused = |why: &str| Error::invalid(format!("`{text}` is not a published port: {why}"));
         let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let protocol = protocol.parse().map_err(|_| refused("the protocol is tcp or udp"))?;
-        let (rest, container) = ports.rsplit_once(':').map_or((None, ports), |(rest, port)| (Some(rest), port));
+        let (rest, container) =
+            ports.rsplit_once(':').map_or((None, ports), |(rest, port)| (Some(rest), port));
         let container = port(container).filter(|port| *port != 0);
         let container = container.ok_or_else(|| refused("a container's port is 1 to 65535"))?;
-        let (address, host) = match rest.map(|rest| rest.rsplit_once(':').map_or((None, rest), |(a, h)| (Some(a), h))) {
-            None => (None, Some(0)),
-            Some((address @ Some(_), "")) => (address, Some(0)),
-            Some((address, host)) => (address, port(host)),
-        };
+        let (address, host) =
+            match rest.map(|rest| rest.rsplit_once(':').map_or((None, rest), |(a, h)| (Some(a), h))) {
+                None => (None, Some(0)),
+                Some((address @ Some(_), "")) => (address, Some(0)),
+                Some((address, host)) => (address, port(host)),
+            };
         let host = host.ok_or_else(|| refused("a host's port is 0 to 65535"))?;
         let address = match address {
             None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Some(address) => host_address(address).ok_or_else(|| refused("the host's address comes first"))?,
+            Some(address) => {
+                host_address(address).ok_or_else(|| refused("the host's address comes first"))?
+            }
         };
         Ok(Self { protocol, address, host, container })
     }

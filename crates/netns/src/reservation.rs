@@ -40,7 +40,8 @@ impl Publish {
     /// - [`InvalidInput`](ErrorKind::InvalidInput) for an address that this host has not got, or of IPv6.
     pub fn reserve(&self) -> Result<Reservation> {
         let address = SocketAddrV4::new(self.host_address()?, self.host_port());
-        let refused = |errno: Errno| Error::os(format!("host port {}", self.host_side()), errno.raw_os_error());
+        let refused =
+            |errno: Errno| Error::os(format!("host port {}", self.host_side()), errno.raw_os_error());
         let socket = match bound(self.protocol(), address, false) {
             Err(Errno::ADDRINUSE) => match holder(self.protocol(), address) {
                 // Only connections that are over: with SO_REUSEADDR it can be had, but not from a live socket.
@@ -59,7 +60,10 @@ impl Publish {
                 .with_hint("no link of this host has that address: see `ip address`"),
             _ => refused(errno),
         })?;
-        let port = getsockname(&socket).ok().and_then(|name| SocketAddrV4::try_from(name).ok()).map(|name| name.port());
+        let port = getsockname(&socket)
+            .ok()
+            .and_then(|name| SocketAddrV4::try_from(name).ok())
+            .map(|name| name.port());
         Ok(Reservation { socket, publish: self.with_host_port(port.unwrap_or(self.host_port())) })
     }
 }
@@ -109,11 +113,14 @@ fn taken(publish: &Publish, holder: &Holder) -> Error {
     let port = publish.host_side();
     let error = Error::os("", libc::EADDRINUSE);
     match holder {
-        Holder::Process(pid, name) => error.saying(format!("host port {port} is taken: pid {pid} ({name}) listens there")),
-        Holder::Hidden => error.saying(format!("host port {port} is taken: a process that is not seen from here listens there")),
-        Holder::Nobody => error
-            .saying(format!("host port {port} is taken"))
-            .with_hint("a socket is bound there that does not listen: most likely a container's published port"),
+        Holder::Process(pid, name) => {
+            error.saying(format!("host port {port} is taken: pid {pid} ({name}) listens there"))
+        }
+        Holder::Hidden => error
+            .saying(format!("host port {port} is taken: a process that is not seen from here listens there")),
+        Holder::Nobody => error.saying(format!("host port {port} is taken")).with_hint(
+            "a socket is bound there that does not listen: most likely a container's published port",
+        ),
     }
 }
 
@@ -141,7 +148,10 @@ mod tests {
             };
             assert_eq!(bind().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
             let again = reservation.publish().reserve().unwrap_err();
-            assert_eq!((again.kind(), again.raw_os_error()), (ErrorKind::AddressInUse, Some(libc::EADDRINUSE)));
+            assert_eq!(
+                (again.kind(), again.raw_os_error()),
+                (ErrorKind::AddressInUse, Some(libc::EADDRINUSE))
+            );
             drop(reservation);
             bind().unwrap();
         }

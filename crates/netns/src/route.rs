@@ -6,12 +6,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
+use netlink_packet_core::{
+    DefaultNla, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable,
+};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo,
-    LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::{
@@ -62,7 +64,13 @@ pub(crate) fn create_bridge(name: &str, address: Ipv4Addr) -> Step {
 
 /// Both ends in one request: `host` below the bridge and up, `inside` in its namespace, still down
 /// (`IFF_UP` for the peer would fail the whole with ENOTCONN).
-pub(crate) fn create_pair(host: &str, bridge: u32, inside: &str, namespace: BorrowedFd<'_>, address: Ipv4Addr) -> Step {
+pub(crate) fn create_pair(
+    host: &str,
+    bridge: u32,
+    inside: &str,
+    namespace: BorrowedFd<'_>,
+    address: Ipv4Addr,
+) -> Step {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(inside)
         .address(mac(address))
@@ -75,6 +83,15 @@ pub(crate) fn create_pair(host: &str, bridge: u32, inside: &str, namespace: Borr
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
     Step::new(format!("veth pair {host} and {inside}"), Message::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// The host's end of a pair, once it is below the bridge. It sends back to where a packet came from: where
+/// br_netfilter translates addresses within the bridge, a container reaches its own published port that way.
+pub(crate) fn bridge_port(name: &str) -> Step {
+    let link = LinkUnspec::new_with_name(name)
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]));
+    Step::new(format!("bridge port {name}"), Message::NewLink(link.build()), 0)
 }
 
 pub(crate) fn delete_link(name: &str) -> Step {
@@ -92,9 +109,11 @@ fn loopback_up() -> Step {
 /// No automatic IPv6 addresses: with them, each newcomer's duplicate detection is flooded to every port.
 pub(crate) fn without_ipv6_addresses(name: &str) -> Step {
     let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    let link = LinkUnspec::new_with_name(name).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]));
+    let link =
+        LinkUnspec::new_with_name(name).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]));
     // A kernel without IPv6 needs no telling.
-    Step::new(format!("no IPv6 on {name}"), Message::SetLink(link.build()), 0).tolerating(&[libc::EAFNOSUPPORT])
+    Step::new(format!("no IPv6 on {name}"), Message::SetLink(link.build()), 0)
+        .tolerating(&[libc::EAFNOSUPPORT])
 }
 
 /// `net.ipv4.conf.NAME.route_localnet = 1`: what the host sends from 127.0.0.1 may leave by this link.
@@ -108,7 +127,8 @@ pub(crate) fn route_localnet(name: &str) -> Step {
 }
 
 pub(crate) fn address(link: u32, address: Cidr) -> Step {
-    let message = AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.address(), address.prefix());
+    let message =
+        AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.address(), address.prefix());
     Step::new(format!("address {address}"), Message::NewAddress(message.build()), NLM_F_CREATE | NLM_F_EXCL)
 }
 
@@ -128,7 +148,8 @@ impl Route {
 
     /// All in one send; the first that was refused is the error.
     pub(crate) fn apply(&mut self, steps: Vec<Step>) -> Result<()> {
-        let (names, requests): (Vec<_>, Vec<_>) = steps.into_iter().map(|s| ((s.what, s.tolerated), s.request)).unzip();
+        let (names, requests): (Vec<_>, Vec<_>) =
+            steps.into_iter().map(|s| ((s.what, s.tolerated), s.request)).unzip();
         let refusals = self.0.transact(requests);
         let refused = refusals.into_iter().find_map(|refusal| {
             let (what, tolerated) = names.get(refusal.request)?;
@@ -158,7 +179,8 @@ impl Route {
     }
 
     pub(crate) fn name(&self, index: u32) -> String {
-        rustix::net::netdevice::index_to_name(self.0.as_fd(), index).unwrap_or_else(|_| format!("number {index}"))
+        rustix::net::netdevice::index_to_name(self.0.as_fd(), index)
+            .unwrap_or_else(|_| format!("number {index}"))
     }
 
     /// Whether the link of this name is a bridge.
@@ -169,13 +191,19 @@ impl Route {
             return Ok(false);
         };
         let bridge = LinkInfo::Kind(InfoKind::Bridge);
-        Ok(link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::LinkInfo(i) if i.contains(&bridge))))
+        Ok(link
+            .attributes
+            .iter()
+            .any(|attribute| matches!(attribute, LinkAttribute::LinkInfo(i) if i.contains(&bridge))))
     }
 
     /// The IPv4 addresses of the link with this index.
     pub(crate) fn addresses(&mut self, link: u32) -> Result<Vec<Cidr>> {
         let filter = Message::GetAddress(AddressMessageBuilder::<Ipv4Addr>::new().build());
-        let replies = self.0.dump(&Request::new(filter, 0)).map_err(|refusal| refused("the addresses".into(), refusal))?;
+        let replies = self
+            .0
+            .dump(&Request::new(filter, 0))
+            .map_err(|refusal| refused("the addresses".into(), refusal))?;
         let kind = Message::NewAddress(AddressMessage::default());
         let addresses = replies.iter().filter_map(|reply| match parsed(&kind, reply)? {
             Message::NewAddress(message) if message.header.index == link => own_address(&message),
@@ -187,7 +215,8 @@ impl Route {
     /// A route that another link has into `network`, and that link's index.
     pub(crate) fn overlapping(&mut self, network: Cidr) -> Result<Option<(Cidr, u32)>> {
         let filter = Message::GetRoute(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        let replies = self.0.dump(&Request::new(filter, 0)).map_err(|refusal| refused("the routes".into(), refusal))?;
+        let replies =
+            self.0.dump(&Request::new(filter, 0)).map_err(|refusal| refused("the routes".into(), refusal))?;
         let kind = Message::NewRoute(RouteMessage::default());
         let mut routes = replies.iter().filter_map(|reply| match parsed(&kind, reply)? {
             Message::NewRoute(message) => destination(&message),
@@ -250,12 +279,12 @@ mod tests {
     fn route_localnet_is_asked_for_as_the_kernel_expects_it() {
         let bytes = route_localnet("iso0").request.bytes().to_vec();
         // IFLA_AF_SPEC { AF_INET { IFLA_INET_CONF { 26: 1 } } }
-        let expected = [
-            [20, 0, 26, 0].as_slice(), &[16, 0, 2, 0], &[12, 0, 1, 0x80], &[8, 0, 26, 0], &[1, 0, 0, 0],
-        ];
+        let expected =
+            [[20, 0, 26, 0].as_slice(), &[16, 0, 2, 0], &[12, 0, 1, 0x80], &[8, 0, 26, 0], &[1, 0, 0, 0]];
         let (tail, expected) = (&bytes[bytes.len() - 20..], expected.concat());
         // The nested flag is the encoder's choice on the two outer levels.
-        let plain = |bytes: &[u8]| bytes.chunks(4).map(|c| [c[0], c[1], c[2], c[3] & 0x7f]).collect::<Vec<_>>();
+        let plain =
+            |bytes: &[u8]| bytes.chunks(4).map(|c| [c[0], c[1], c[2], c[3] & 0x7f]).collect::<Vec<_>>();
         assert_eq!(plain(tail), plain(&expected));
     }
 }

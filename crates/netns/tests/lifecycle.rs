@@ -62,7 +62,11 @@ fn auto_is_nf_tables_where_there_is_one() {
         let bridge = Bridge::create("test0", "172.30.0.1/24".parse().unwrap()).unwrap();
         assert_eq!(bridge.firewall(), Firewall::NfTables);
         let read = rules();
-        for part in ["fib daddr type local goto published", "dnat ip to ip daddr . meta l4proto . th dport map @published", "masquerade"] {
+        for part in [
+            "fib daddr type local goto published",
+            "dnat ip to ip daddr . meta l4proto . th dport map @published",
+            "masquerade",
+        ] {
             assert!(read.contains(part), "{part} in {read}");
         }
     });
@@ -77,7 +81,8 @@ fn a_taken_port_is_told_with_pid_and_name() {
         let error = container.port.publish((9000, 80)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddressInUse);
         let me = std::fs::read_to_string("/proc/self/comm").unwrap();
-        let expected = format!("host port 9000/tcp is taken: pid {} ({}) listens there", std::process::id(), me.trim());
+        let expected =
+            format!("host port 9000/tcp is taken: pid {} ({}) listens there", std::process::id(), me.trim());
         assert_eq!(error.to_string(), expected);
         assert!(!rules().contains("9000"), "and nothing leads away from it");
         drop(listener);
@@ -97,7 +102,10 @@ fn a_reserved_port_is_published_for_one_container_only() {
         one.port.publish_reserved(&reservation).unwrap();
         let error = two.port.publish_reserved(&reservation).unwrap_err();
         let port = reservation.publish().host_port();
-        assert_eq!(error.to_string(), format!("host port {port}/tcp is published already: it leads to 172.30.0.2:80"));
+        assert_eq!(
+            error.to_string(),
+            format!("host port {port}/tcp is published already: it leads to 172.30.0.2:80")
+        );
     });
 }
 
@@ -106,7 +114,9 @@ fn a_failed_connect_leaves_nothing() {
     kernel_test(NEEDS, || {
         let bridge = bridge(Firewall::NfTables);
         let namespace = NetworkNamespace::new().unwrap();
-        let refused = |address: &str, name: &str| bridge.connect(&namespace, address.parse().unwrap(), name).unwrap_err();
+        let refused = |address: &str, name: &str| {
+            bridge.connect(&namespace, address.parse().unwrap(), name).unwrap_err()
+        };
         for address in ["172.30.1.2", "172.30.0.0", "172.30.0.255", "172.30.0.1"] {
             let error = refused(address, "eth0");
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
@@ -118,15 +128,28 @@ fn a_failed_connect_leaves_nothing() {
         assert_eq!(here.to_string(), "bridge test0 is in this namespace: connect another to it");
         let file = std::fs::File::open("/proc/version").unwrap();
         assert_eq!(bridge.connect(&file, CONTAINER, "eth0").unwrap_err().kind(), ErrorKind::InvalidInput);
-        // Fails inside, after the pair was made: the address is there already.
-        namespace.run(|| {
-            run("ip link add other type dummy");
-            run("ip route add unreachable 0.0.0.0/0 metric 0");
-        }).unwrap();
+        // Refused after the pair was made: to enter a namespace takes more than to put a link into it.
         let before = links();
+        let error = thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let mut sets = rustix::thread::capabilities(None).unwrap();
+                    sets.effective.remove(rustix::thread::CapabilitySet::SYS_ADMIN);
+                    rustix::thread::set_capabilities(None, sets).unwrap();
+                    refused("172.30.0.2", "eth0")
+                })
+                .join()
+                .unwrap()
+        });
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert!(error.hint().unwrap().contains("CAP_SYS_ADMIN"));
+        assert_eq!(links(), before);
         run("ip link del test0");
         let gone = bridge.connect(&namespace, CONTAINER, "eth0").unwrap_err();
-        assert_eq!((gone.to_string().as_str(), gone.kind()), ("bridge test0 is not there", ErrorKind::NotFound));
+        assert_eq!(
+            (gone.to_string().as_str(), gone.kind()),
+            ("bridge test0 is not there", ErrorKind::NotFound)
+        );
         assert_eq!(links().lines().count(), before.lines().count() - 1);
     });
 }
@@ -138,10 +161,16 @@ fn a_bridge_is_refused_where_something_is_in_its_way() {
         let create = |name: &str, gateway: &str| Bridge::create(name, gateway.parse().unwrap());
         let conflict = create("test0", "192.0.2.129/25").unwrap_err();
         assert_eq!(conflict.kind(), ErrorKind::Conflict);
-        assert_eq!(conflict.to_string(), "network 192.0.2.128/25 overlaps 192.0.2.0/24, which link lan0 leads to");
+        assert_eq!(
+            conflict.to_string(),
+            "network 192.0.2.128/25 overlaps 192.0.2.0/24, which link lan0 leads to"
+        );
         assert_eq!(create("lan0", "172.30.0.1/24").unwrap_err().kind(), ErrorKind::AlreadyExists);
         let ensure = Bridge::ensure("lan0", "172.30.0.1/24".parse().unwrap()).unwrap_err();
-        assert_eq!((ensure.kind(), ensure.to_string().as_str()), (ErrorKind::Conflict, "link lan0 is not a bridge"));
+        assert_eq!(
+            (ensure.kind(), ensure.to_string().as_str()),
+            (ErrorKind::Conflict, "link lan0 is not a bridge")
+        );
         let bridge = create("test0", "172.30.0.1/24").unwrap();
         let other = Bridge::ensure("test0", "172.31.0.1/24".parse().unwrap()).unwrap_err();
         assert_eq!(other.to_string(), "bridge test0 has the address 172.30.0.1/24, not 172.31.0.1/24");
@@ -156,7 +185,8 @@ fn a_bridge_that_is_ensured_is_shared_and_stays() {
     kernel_test(NEEDS, || {
         let gateway = "172.30.0.1/24".parse().unwrap();
         thread::scope(|scope| {
-            let threads: Vec<_> = (0..16).map(|_| scope.spawn(|| Bridge::ensure("test0", gateway).unwrap())).collect();
+            let threads: Vec<_> =
+                (0..16).map(|_| scope.spawn(|| Bridge::ensure("test0", gateway).unwrap())).collect();
             threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().gateway(), gateway));
         });
         assert!(links().contains("test0"));
@@ -241,7 +271,9 @@ fn fifty_threads_connect_and_publish_at_once() {
             let port = container.port.published()[0].host_port();
             assert!(ask(&here(), ([127, 0, 0, 1], port)).is_some(), "{port}");
         }
-        thread::scope(|scope| containers.into_iter().for_each(|c| _ = scope.spawn(move || c.port.remove().unwrap())));
+        thread::scope(|scope| {
+            containers.into_iter().for_each(|c| _ = scope.spawn(move || c.port.remove().unwrap()))
+        });
         assert!(!links().contains("iso") && !rules().contains("90"));
     });
 }
@@ -330,7 +362,11 @@ fn what_a_network_costs() {
         let names = ["namespace", "connect", "publish", "remove", "remove_rules"];
         for (name, mut times) in names.into_iter().zip(times) {
             times.sort_by(f64::total_cmp);
-            println!("{name}: median {:.0} us, tenth percentile {:.0} us", times[times.len() / 2], times[times.len() / 10]);
+            println!(
+                "{name}: median {:.0} us, tenth percentile {:.0} us",
+                times[times.len() / 2],
+                times[times.len() / 10]
+            );
         }
     });
 }

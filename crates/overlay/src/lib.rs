@@ -8,6 +8,7 @@ mod mount;
 mod mounted;
 mod overlay;
 mod parameter;
+mod single;
 mod support;
 
 pub use error::{Error, ErrorKind, Result};

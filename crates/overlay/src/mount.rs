@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::mounted::Mounted;
 use crate::overlay::{Overlay, Upper};
 use crate::parameter::{self, LONGEST};
-use crate::{classic, support};
+use crate::{classic, single, support};
 
 /// A mount that no path leads to: nothing to clean up, it goes with its last descriptor. Whoever takes the descriptor can make it
 /// the root of a process or attach it.
@@ -34,7 +34,6 @@ impl DetachedMount {
         Ok(Mounted::new(path))
     }
 
-    /// Its root directory, also for a mount that is attached elsewhere meanwhile.
     pub(crate) fn new(mount: OwnedFd) -> Self {
         Self(mount)
     }
@@ -53,6 +52,9 @@ impl From<DetachedMount> for OwnedFd {
 }
 
 pub(crate) fn detached(overlay: &Overlay) -> Result<DetachedMount> {
+    if let ([only], None) = (overlay.layers.as_slice(), &overlay.upper) {
+        return single::read_only(only);
+    }
     if !support::appends() {
         return classic::detached(overlay);
     }

@@ -99,6 +99,7 @@ impl Overlay {
     /// # Ok(()) }
     /// ```
     pub fn parameters(&self) -> Result<Vec<Parameter>> {
+        parameter::refuse_single(self)?;
         if support::appends() { parameter::appended(self) } else { parameter::joined(self) }
     }
 
@@ -107,7 +108,8 @@ impl Overlay {
         check::overlay(self)
     }
 
-    /// A mount that no path leads to. Wants CAP_SYS_ADMIN. Linux 6.5 and later: fsopen(2) and `lowerdir+`; before: mount(2) in
+    /// A mount that no path leads to. Wants CAP_SYS_ADMIN. One layer without an upper one is seen read-only as it is, without the
+    /// mounts below it. Linux 6.5 and later: fsopen(2) and `lowerdir+`; before: mount(2) in
     /// a mount namespace of a thread that is made for it.
     #[doc(alias = "fsopen")]
     pub fn mount(&self) -> Result<DetachedMount> {

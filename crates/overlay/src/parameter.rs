@@ -20,6 +20,15 @@ pub struct Parameter {
 /// The longest value that fsconfig(2) takes.
 pub(crate) const LONGEST: usize = 255;
 
+/// The kernel makes no overlay of one layer that takes no writes.
+pub(crate) fn refuse_single(overlay: &Overlay) -> Result<()> {
+    match (overlay.layers.as_slice(), &overlay.upper) {
+        ([only], None) => Err(Error::invalid(format!("layer {}: one alone makes no overlay", only.display()))
+            .with_hint("Overlay::mount gives a read-only view of it; or add a layer or an upper one")),
+        _ => Ok(()),
+    }
+}
+
 /// Since Linux 6.5: each layer on its own, as it is.
 pub(crate) fn appended(overlay: &Overlay) -> Result<Vec<Parameter>> {
     let mut parameters = Vec::new();

@@ -5,8 +5,8 @@
 
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey,
-    Operator, Payload, Register, Verdict, VerdictAttribute,
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta,
+    MetaKey, Operator, Payload, Register, Verdict, VerdictAttribute,
 };
 
 pub(crate) type Expression = ListAttribute<ExpressionAttribute>;
@@ -215,7 +215,10 @@ mod tests {
         let mut expected = expected.to_vec();
         expected[0] = u8::try_from(expected.len()).unwrap();
         assert_eq!(bytes(dnat()), expected);
-        assert_eq!(bytes(masquerade()), [20, 0, 1, 0x80, 9, 0, 1, 0, b'm', b'a', b's', b'q', 0, 0, 0, 0, 4, 0, 2, 0x80]);
+        assert_eq!(
+            bytes(masquerade()),
+            [20, 0, 1, 0x80, 9, 0, 1, 0, b'm', b'a', b's', b'q', 0, 0, 0, 0, 4, 0, 2, 0x80]
+        );
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(crate) fn program() -> Option<PathBuf> {
 
 pub(super) fn add(home: &Home, bridge: &BridgeRules) -> Result<()> {
     change(home, |model| {
-        let (mut known, others) = split(std::mem::take(&mut model.bridges), |other| other.name == bridge.name);
+        let (mut known, others) =
+            split(std::mem::take(&mut model.bridges), |other| other.name == bridge.name);
         let known = known.pop();
         model.bridges = others;
         model.bridges.push(BridgeRules {
@@ -79,8 +80,12 @@ pub(super) fn published(home: &Home) -> Result<Vec<Forward>> {
 
 /// The error for a host port that has a rule already.
 pub(super) fn taken(forward: &Forward, other: Option<Forward>) -> Error {
-    let leads = other.map_or(String::new(), |other| format!(": it leads to {}:{}", other.container, other.container_port));
-    Error::new(ErrorKind::AddressInUse, format!("host port {} is published already{leads}", forward.publish().host_side()))
+    let leads = other
+        .map_or(String::new(), |other| format!(": it leads to {}:{}", other.container, other.container_port));
+    Error::new(
+        ErrorKind::AddressInUse,
+        format!("host port {} is published already{leads}", forward.publish().host_side()),
+    )
 }
 
 /// Reads our chains, lets `f` change what they stand for, and writes them, with nobody else in between.
@@ -106,13 +111,17 @@ fn read(home: &Home) -> Result<Option<Model>> {
 }
 
 fn lock() -> Result<OwnedFd> {
-    let failed = |errno: rustix::io::Errno| Error::os("the lock on the iptables chains", errno.raw_os_error());
-    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).map_err(failed)?;
+    let failed =
+        |errno: rustix::io::Errno| Error::os("the lock on the iptables chains", errno.raw_os_error());
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).map_err(failed)?;
     let address = SocketAddrUnix::new_abstract_name(LOCK).map_err(failed)?;
     let begun = Instant::now();
     loop {
         match bind(&socket, &address) {
-            Err(rustix::io::Errno::ADDRINUSE) if begun.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(2)),
+            Err(rustix::io::Errno::ADDRINUSE) if begun.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(2))
+            }
             result => return result.map(|()| socket).map_err(failed),
         }
     }
@@ -136,14 +145,22 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
         stdin.write_all(input.as_bytes()).ok();
     }
     child.stdout.take().map(|mut stdout| stdout.read_to_string(&mut output)).transpose().map_err(failed)?;
-    child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut complaint)).transpose().map_err(failed)?;
+    child
+        .stderr
+        .take()
+        .map(|mut stderr| stderr.read_to_string(&mut complaint))
+        .transpose()
+        .map_err(failed)?;
     match child.wait().map_err(failed)?.success() {
         true => Ok(output),
         false => Err(complaint_of(program, complaint.trim())),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "iptables-restore and -save are the only programs this crate runs, where nf_tables is missing or they are asked for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "iptables-restore and -save are the only programs this crate runs, where nf_tables is missing or they are asked for"
+)]
 fn spawn(path: &Path, arguments: &[&str]) -> std::io::Result<Child> {
     let mut command = std::process::Command::new(path);
     command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
@@ -159,7 +176,9 @@ fn complaint_of(program: &str, complaint: &str) -> Error {
         _ => Error::new(ErrorKind::Kernel, format!("{program}: {first}")),
     };
     match error.hint() {
-        None => error.with_hint("the kernel may lack ip_tables, or the matches addrtype, conntrack and comment"),
+        None => {
+            error.with_hint("the kernel may lack ip_tables, or the matches addrtype, conntrack and comment")
+        }
         Some(_) => error,
     }
 }

@@ -2,12 +2,14 @@
 
 use netlink_packet_core::{DefaultNla, NetlinkSerializable};
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, GenMessage, Hook, InetHookNumber, ListAttribute, NfTablesMessage,
-    RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList, SetElementMessage, SetFlags,
-    SetMessage, TableAttribute, TableMessage,
+    ChainAttribute, ChainMessage, DataAttribute, GenMessage, Hook, InetHookNumber, ListAttribute,
+    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList,
+    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
 
 use super::expression::Expression;
 use crate::netlink::{NLM_F_CREATE, NLM_F_EXCL, Request, attributes};
@@ -151,7 +153,8 @@ impl Set {
 
     fn with_elements(&self, elements: &[Element], data: bool) -> impl Iterator<Item = SetElementMessage> {
         elements.chunks(ELEMENTS_A_MESSAGE).map(move |chunk| {
-            let elements = chunk.iter().map(|element| ListAttribute::Element(element.attributes(data))).collect();
+            let elements =
+                chunk.iter().map(|element| ListAttribute::Element(element.attributes(data))).collect();
             let (table, set) = (SetElementList::Table(TABLE.into()), SetElementList::Set(self.name.into()));
             SetElementMessage { attributes: vec![table, set, SetElementList::Elements(elements)] }
         })

@@ -97,7 +97,8 @@ pub(super) fn publish(home: &Home, forward: &Forward) -> Result<()> {
 
 pub(super) fn unpublish(home: &Home, forwards: &[Forward]) -> Result<()> {
     let elements: Vec<_> = forwards.iter().map(ruleset::published).collect();
-    let requests = elements.iter().flat_map(|(map, element)| map.delete(std::slice::from_ref(element))).collect();
+    let requests =
+        elements.iter().flat_map(|(map, element)| map.delete(std::slice::from_ref(element))).collect();
     match batch(home, None, requests)? {
         Err(Refusal { errno: libc::ENOENT, .. }) => {}
         result => return result.map_err(refused),
@@ -135,9 +136,12 @@ pub(crate) fn forward_dropped_by(home: &Home) -> Result<Option<(String, bool)>> 
     const DROP: [u8; 4] = 0_u32.to_be_bytes();
     let chains = home.netfilter(|socket| socket.dump(&messages::get_chains()))?.map_err(refused)?;
     let chains = chains.iter().map(|chain| {
-        let value = |wanted| attributes(chain.get(4..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-        let hook = value(NFTA_CHAIN_HOOK).and_then(|hook| attributes(hook).find(|(kind, _)| *kind == NFTA_HOOK_HOOKNUM));
-        let drops = value(NFTA_CHAIN_POLICY) == Some(&DROP) && hook.is_some_and(|(_, number)| number == FORWARD);
+        let value =
+            |wanted| attributes(chain.get(4..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+        let hook = value(NFTA_CHAIN_HOOK)
+            .and_then(|hook| attributes(hook).find(|(kind, _)| *kind == NFTA_HOOK_HOOKNUM));
+        let drops =
+            value(NFTA_CHAIN_POLICY) == Some(&DROP) && hook.is_some_and(|(_, number)| number == FORWARD);
         Some((string(value(NFTA_CHAIN_TABLE)?), string(value(NFTA_CHAIN_NAME)?), drops))
     });
     let chains: Vec<_> = chains.flatten().collect();
@@ -188,5 +192,8 @@ fn refused(refusal: Refusal) -> Error {
 }
 
 fn contended() -> Error {
-    Error::new(ErrorKind::Kernel, format!("nf_tables table ip {TABLE}: somebody else keeps changing the rules"))
+    Error::new(
+        ErrorKind::Kernel,
+        format!("nf_tables table ip {TABLE}: somebody else keeps changing the rules"),
+    )
 }

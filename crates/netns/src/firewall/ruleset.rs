@@ -10,8 +10,8 @@ use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register};
 use super::Forward;
 use super::expression::{
     Expression, KEY, SECOND_NAME, accept, destination_address, destination_port, dnat, drop, established,
-    for_this_host, forged_source, from_loopback, goto, in_set, interface, is, is_not, mapped, masquerade, meta,
-    not_in_set, to_loopback, was_dnat,
+    for_this_host, forged_source, from_loopback, goto, in_set, interface, is, is_not, mapped, masquerade,
+    meta, not_in_set, to_loopback, was_dnat,
 };
 use super::messages::{Element, Set, base_chain, chain, new_table, rule};
 use crate::netlink::Request;
@@ -109,7 +109,8 @@ type Rule = (&'static str, Vec<Vec<Expression>>);
 /// What can only be forged. Loopback addresses come from `lo` alone: `route_localnet` opens them to the bridge, and
 /// a port that is published on 127.0.0.1 would be open to every neighbour.
 fn raw() -> Vec<Rule> {
-    let not_from_lo = || vec![meta(MetaKey::Iifname, Register::Reg1), is_not(Register::Reg1, &interface("lo"))];
+    let not_from_lo =
+        || vec![meta(MetaKey::Iifname, Register::Reg1), is_not(Register::Reg1, &interface("lo"))];
     vec![
         ("raw", vec![not_from_lo(), to_loopback().into(), vec![drop()]]),
         ("raw", vec![not_from_lo(), from_loopback().into(), vec![drop()]]),
@@ -118,11 +119,15 @@ fn raw() -> Vec<Rule> {
 }
 
 fn nat() -> Vec<Rule> {
-    let service = |first: usize| [meta(MetaKey::L4Proto, KEY[first]), destination_port(KEY[first + 1])].into();
+    let service =
+        |first: usize| [meta(MetaKey::L4Proto, KEY[first]), destination_port(KEY[first + 1])].into();
     vec![
         ("prerouting", vec![for_this_host().into(), vec![goto("published")]]),
         ("output", vec![for_this_host().into(), vec![goto("published")]]),
-        ("published", vec![vec![destination_address(KEY[0])], service(1), vec![mapped(KEY[0], PUBLISHED.name), dnat()]]),
+        (
+            "published",
+            vec![vec![destination_address(KEY[0])], service(1), vec![mapped(KEY[0], PUBLISHED.name), dnat()]],
+        ),
         ("published", vec![service(0), vec![mapped(KEY[0], PUBLISHED_EVERYWHERE.name), dnat()]]),
         // From the host by 127.0.0.1: the container could not answer that address.
         ("postrouting", vec![to(&BRIDGES), from_loopback().into(), vec![masquerade()]]),

@@ -40,7 +40,9 @@ impl Model {
             if let Some(target) = rule.split(" -j ").nth(1).filter(|target| target.starts_with("ISOLATE-")) {
                 model.jumps.push((table.into(), chain.into(), target.trim().into()));
             }
-            let Some(tag) = words.find_map(|word| word.trim_matches('"').strip_prefix("isolate:")) else { continue };
+            let Some(tag) = words.find_map(|word| word.trim_matches('"').strip_prefix("isolate:")) else {
+                continue;
+            };
             model.bridges.extend(bridge(tag).filter(|bridge| !model.bridges.contains(bridge)));
             model.forwards.extend(forward(tag));
         }
@@ -58,7 +60,8 @@ impl Model {
             // Naming a chain of one's own makes or empties it.
             chains.iter().for_each(|chain| _ = writeln!(text, ":{chain} - [0:0]"));
             for (_, chain, hook, condition) in own {
-                let there = self.jumps.iter().any(|(of, from, to)| of == table && from == hook && to == chain);
+                let there =
+                    self.jumps.iter().any(|(of, from, to)| of == table && from == hook && to == chain);
                 match (self.bridges.is_empty(), there) {
                     (false, false) => _ = writeln!(text, "-I {hook} {condition}-j {chain}"),
                     (true, true) => _ = writeln!(text, "-D {hook} {condition}-j {chain}"),
@@ -83,7 +86,9 @@ impl Model {
     }
 
     fn raw(&self) -> String {
-        let mut text = String::from("-A ISOLATE-RAW ! -i lo -d 127.0.0.0/8 -j DROP\n-A ISOLATE-RAW ! -i lo -s 127.0.0.0/8 -j DROP\n");
+        let mut text = String::from(
+            "-A ISOLATE-RAW ! -i lo -d 127.0.0.0/8 -j DROP\n-A ISOLATE-RAW ! -i lo -s 127.0.0.0/8 -j DROP\n",
+        );
         for BridgeRules { name, network, .. } in &self.bridges {
             writeln!(text, "-A ISOLATE-RAW -i {name} ! -s {} -j DROP", network.network()).ok();
         }
@@ -217,7 +222,10 @@ mod tests {
     #[test]
     fn a_single_address_goes_before_all_addresses() {
         let rules = model().published();
-        assert!(rules.find("-d 127.0.0.1").unwrap() < rules.find("-p tcp --dport 9000 -m comment --comment isolate:port:tcp:0.0.0.0").unwrap());
+        assert!(
+            rules.find("-d 127.0.0.1").unwrap()
+                < rules.find("-p tcp --dport 9000 -m comment --comment isolate:port:tcp:0.0.0.0").unwrap()
+        );
     }
 
     #[test]
@@ -225,12 +233,16 @@ mod tests {
         let jumps = vec![("nat".into(), "OUTPUT".into(), "ISOLATE-PUBLISHED".into())];
         let text = Model { bridges: vec![], forwards: vec![], jumps }.restore();
         assert!(text.contains("-D OUTPUT -m addrtype --dst-type LOCAL -j ISOLATE-PUBLISHED\n"));
-        assert!(text.contains("-X ISOLATE-FORWARD\n") && !text.contains("-A ") && !text.contains("-D PREROUTING"));
+        assert!(
+            text.contains("-X ISOLATE-FORWARD\n") && !text.contains("-A ") && !text.contains("-D PREROUTING")
+        );
     }
 
     #[test]
     fn the_rules_of_others_are_not_ours() {
-        let read = Model::parse("*filter\n-A FORWARD -j DOCKER-USER\n-A INPUT -m comment --comment \"isolate:bridge\" -j DROP\nCOMMIT\n");
+        let read = Model::parse(
+            "*filter\n-A FORWARD -j DOCKER-USER\n-A INPUT -m comment --comment \"isolate:bridge\" -j DROP\nCOMMIT\n",
+        );
         assert_eq!(read, Model::default());
     }
 }

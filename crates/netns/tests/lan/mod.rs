@@ -53,7 +53,8 @@ pub fn bridge(firewall: Firewall) -> Bridge {
 }
 
 pub fn named(name: &str, gateway: Ipv4Addr, firewall: Firewall) -> Bridge {
-    let bridge = Bridge::builder(name, format!("{gateway}/24").parse().unwrap()).firewall(firewall).create().unwrap();
+    let bridge =
+        Bridge::builder(name, format!("{gateway}/24").parse().unwrap()).firewall(firewall).create().unwrap();
     assert_eq!(bridge.firewall(), firewall);
     bridge
 }
@@ -131,6 +132,21 @@ pub fn ask_udp(from: &NetworkNamespace, to: impl Into<SocketAddr>) -> Option<Str
         let mut buffer = [0; 64];
         let (length, _) = socket.recv_from(&mut buffer).ok()?;
         Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    })
+    .unwrap()
+}
+
+/// Whether an echo request (RFC 792) is answered.
+pub fn ping(from: &NetworkNamespace, to: Ipv4Addr) -> bool {
+    use rustix::net::{
+        AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, sendto, socket, sockopt,
+    };
+    let request = [8, 0, 0xf7, 0xfd, 0, 1, 0, 1];
+    from.run(|| {
+        let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).unwrap();
+        sockopt::set_socket_timeout(&raw, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
+        sendto(&raw, &request, SendFlags::empty(), &SocketAddr::from((to, 0))).unwrap();
+        recv(&raw, &mut [0; 128][..], RecvFlags::empty()).is_ok_and(|(_, length)| length >= 28)
     })
     .unwrap()
 }
