@@ -82,3 +82,43 @@ fn read_procs(group: &Directory) -> Result<Option<String>> {
         text => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use testkit::{Need, kernel_test};
+
+    use super::*;
+    use crate::directory::CGROUP2;
+    use crate::mountinfo::Mounts;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's child")]
+    fn a_kernel_without_cgroup_kill_kills_each_and_leaves_the_group_thawed() {
+        kernel_test(&[Need::Root], || {
+            let root = Directory::mount(&Mounts::read().unwrap().v2().unwrap(), CGROUP2).unwrap();
+            let name = format!("isolate-test-kill-{}", std::process::id());
+            let group = root.make(name.as_ref()).unwrap();
+            let inner = group.make("inner".as_ref()).unwrap();
+            let mut children: Vec<_> = (0..5)
+                .map(|_| {
+                    Command::new("/bin/sh").args(["-c", "read go"]).stdin(Stdio::piped()).spawn().unwrap()
+                })
+                .collect();
+            for (n, child) in children.iter().enumerate() {
+                let group = if n % 2 == 0 { &group } else { &inner };
+                group.write("cgroup.procs", &child.id().to_string()).unwrap();
+            }
+            assert_eq!(pids(&group).unwrap().len(), 5);
+            kill_each(&group).unwrap();
+            assert!(pids(&group).unwrap().is_empty());
+            assert_eq!(group.read("cgroup.freeze").unwrap().trim(), "0");
+            for child in &mut children {
+                assert!(!child.wait().unwrap().success());
+            }
+            inner.remove().unwrap();
+            group.remove().unwrap();
+        });
+    }
+}
