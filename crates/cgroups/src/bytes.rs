@@ -77,7 +77,7 @@ impl fmt::Display for Bytes {
             .iter()
             .find(|(_, unit, _)| self.0 >= *unit)
             .map_or(("B", 1), |(name, unit, _)| (*name, *unit));
-        let text = if self.0 % unit == 0 {
+        let text = if self.0.is_multiple_of(unit) {
             format!("{} {name}", self.0 / unit)
         } else {
             // In tenths, rounded down: a figure never looks larger than it is.

@@ -104,6 +104,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 mod tests {
     use std::path::Path;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -148,5 +150,13 @@ mod tests {
     #[test]
     fn octal_escapes_are_undone_and_other_backslashes_stay() {
         assert_eq!(unescape(b"a\\040b\\134c\\9\\04"), b"a b\\c\\9\\04");
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_is_read_without_a_panic(table in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mounts = Mounts::parse(&table);
+            let _ = (mounts.v2(), mounts.v1("cpu"));
+        }
     }
 }

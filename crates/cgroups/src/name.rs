@@ -64,6 +64,8 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::ErrorKind;
 
@@ -102,5 +104,15 @@ mod tests {
         let plain = Name::parse(Path::new("..a")).unwrap();
         assert!(plain.parents().is_empty());
         assert!(Name::parse(Path::new(&"x".repeat(255))).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_that_is_taken_stays_below_the_root(text in "[a./\n-]{0,12}") {
+            if let Ok(name) = Name::parse(Path::new(&text)) {
+                prop_assert_eq!(name.path(), Path::new(&text));
+                prop_assert!(name.path().components().all(|part| matches!(part, std::path::Component::Normal(_))));
+            }
+        }
     }
 }

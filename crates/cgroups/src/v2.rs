@@ -37,19 +37,29 @@ fn enable_below(group: &Directory, controller: Controller) -> Result<bool> {
     if !has(group, controller)? {
         return Ok(false);
     }
+    // The kernel refuses memory here, but for cpu and pids it would turn the group into the root of a threaded
+    // subtree, and what is below could hold no process (cgroup-v2.rst, "Threads"). The machine's own root may.
+    let procs = if group.has("cgroup.type") { group.read_optional("cgroup.procs")? } else { None };
+    if procs.is_some_and(|procs| !procs.is_empty()) {
+        let path = group.path().display();
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!("cannot write +{controller} to {path}/{FILE}: it holds processes"),
+        )
+        .with_hint(format!(
+            "only a group without processes hands controllers down: move those of {path} below it"
+        )));
+    }
     match group.write(FILE, &format!("+{controller}")) {
         Ok(()) => Ok(true),
-        Err(error) => Err(match error.raw_os_error() {
-            Some(errno) if errno == Errno::BUSY.raw_os_error() => error.with_hint(format!(
-                "{} holds processes itself, and only a group without any hands controllers down: move them to a group \
-                 below it first",
-                group.path().display()
-            )),
-            Some(errno) if errno == Errno::INVAL.raw_os_error() && controller == Controller::Cpu => {
-                error.with_hint("a real-time process outside the root group keeps the cpu controller from being enabled")
-            }
-            _ => error,
-        }),
+        Err(error)
+            if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && controller == Controller::Cpu =>
+        {
+            Err(error.with_hint(
+                "a real-time process outside the root group keeps the cpu controller from being enabled",
+            ))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -3,8 +3,7 @@
 use isolate_cgroups::{Availability, Bytes, Cgroup, Controller, Controllers, ErrorKind, Limits};
 use testkit::{Need, kernel_test};
 
-mod child;
-use child::{Waiting, unique};
+use crate::child::{Waiting, unique};
 
 #[test]
 fn a_hybrid_host_has_its_controllers_on_v1_and_freezes_and_kills_on_v2() {
@@ -89,6 +88,21 @@ fn a_name_in_use_in_one_hierarchy_of_v1_leaves_nothing_in_the_others() {
 
 #[cfg(feature = "cgroup-v1")]
 #[test]
+fn a_process_that_is_in_one_hierarchy_of_v1_alone_does_not_keep_the_group() {
+    kernel_test(&[Need::Root, Need::CgroupV1], || {
+        let elsewhere = Cgroup::create(unique()).unwrap();
+        let group = Cgroup::create(unique()).unwrap();
+        let paths = group.paths();
+        let stray = Waiting::in_group(&elsewhere, "");
+        std::fs::write(paths[1].join("cgroup.procs"), stray.id().to_string()).unwrap();
+        assert!(!group.populated().unwrap());
+        group.remove().unwrap();
+        assert!(paths.iter().all(|path| !path.exists()), "{paths:?}");
+    });
+}
+
+#[cfg(feature = "cgroup-v1")]
+#[test]
 fn swap_without_memory_is_refused_where_the_kernel_limits_them_together() {
     kernel_test(&[Need::Root, Need::CgroupV1], || {
         let group = Cgroup::create(unique()).unwrap();
@@ -145,14 +159,19 @@ fn a_parent_that_holds_processes_cannot_hand_controllers_down_and_says_so() {
         let outer = Cgroup::create(&name).unwrap();
         let _holder = Waiting::in_group(&outer, "");
         let inner = Cgroup::create(format!("{name}/inner")).unwrap();
-        let error = inner.apply(&Limits::new().memory(Bytes::mib(16))).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Busy);
-        let text = error.to_string();
-        assert!(
-            text.contains("cannot write +memory to ") && text.contains("cgroup.subtree_control"),
-            "{text}"
-        );
-        assert!(error.hint().is_some_and(|hint| hint.contains("holds processes itself")), "{error:?}");
+        for limits in [Limits::new().memory(Bytes::mib(16)), Limits::new().pids(4), Limits::new().cpus(1.0)] {
+            let error = inner.apply(&limits).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Busy);
+            let text = error.to_string();
+            assert!(
+                text.contains("cannot write +") && text.ends_with("subtree_control: it holds processes"),
+                "{text}"
+            );
+            assert!(error.hint().is_some_and(|hint| hint.contains("move those of ")), "{error:?}");
+        }
+        let kind = std::fs::read_to_string(outer.path().join("cgroup.type")).unwrap();
+        assert_eq!(kind.trim(), "domain", "nor is it made the root of a threaded subtree");
+        drop(Waiting::in_group(&inner, ""));
         inner.remove().unwrap();
         outer.remove().unwrap();
     });

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use isolate_cgroups::{Bytes, Cgroup, ErrorKind, Limits};
 
-mod child;
-use child::{Waiting, on_either_host, unique};
+use crate::child::{Waiting, on_either_host, unique};
 
 on_either_host! {
     limits_are_read_back_from_the_kernel => limits_are_read_back;
@@ -124,7 +123,9 @@ fn cpu_throttles() {
     const BUSY: &str = "while :; do :; done";
     let used = |limits: Option<Limits>| {
         let group = Cgroup::create(unique()).unwrap();
-        limits.map(|limits| group.apply(&limits).unwrap());
+        if let Some(limits) = limits {
+            group.apply(&limits).unwrap();
+        }
         let mut busy = Waiting::in_group(&group, BUSY);
         busy.go();
         std::thread::sleep(Duration::from_millis(1500));

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use isolate_cgroups::{Cgroup, Limits};
 
-mod child;
-use child::{Waiting, eventually, on_either_host, unique};
+use crate::child::{Waiting, eventually, on_either_host, unique};
 
 on_either_host! {
     a_frozen_group_stands_still_until_it_is_thawed => frozen;

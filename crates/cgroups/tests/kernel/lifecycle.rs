@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 use isolate_cgroups::{Cgroup, ErrorKind, Limits};
 use testkit::{Need, kernel_test};
 
-mod child;
-use child::{Waiting, eventually, on_either_host, unique};
+use crate::child::{Waiting, eventually, on_either_host, unique};
 
 on_either_host! {
     removing_leaves_no_directory_in_any_hierarchy => removing;

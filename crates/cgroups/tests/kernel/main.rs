@@ -1,0 +1,10 @@
+//! What groups do on a real kernel, hybrid or unified. Each test runs in a world of its own, which is searched for
+//! leftovers after it.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod child;
+mod lifecycle;
+mod limits;
+mod processes;
+mod refusals;
