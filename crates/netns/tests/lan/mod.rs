@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use isolate_netns::{Bridge, Firewall, NetworkNamespace, Port};
 
-pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
-pub const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+pub(crate) const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Runs a program that must succeed; what it printed.
 #[expect(clippy::disallowed_methods, reason = "tests look at the kernel through other eyes")]
-pub fn run(line: &str) -> String {
+pub(crate) fn run(line: &str) -> String {
     let mut words = line.split_whitespace();
     let output = std::process::Command::new(words.next().unwrap()).args(words).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
@@ -26,7 +26,7 @@ pub fn run(line: &str) -> String {
 }
 
 /// A host of the LAN. It knows the host as a neighbour and, the worst case, as its way to everywhere else.
-pub fn neighbour() -> NetworkNamespace {
+pub(crate) fn neighbour() -> NetworkNamespace {
     let namespace = NetworkNamespace::new().unwrap();
     namespace.loopback_up().unwrap();
     let host = std::process::id();
@@ -43,30 +43,30 @@ pub fn neighbour() -> NetworkNamespace {
 }
 
 /// A container: its namespace and its port.
-pub struct Container {
-    pub port: Port,
-    pub namespace: NetworkNamespace,
+pub(crate) struct Container {
+    pub(crate) port: Port,
+    pub(crate) namespace: NetworkNamespace,
 }
 
-pub fn bridge(firewall: Firewall) -> Bridge {
+pub(crate) fn bridge(firewall: Firewall) -> Bridge {
     named("test0", GATEWAY, firewall)
 }
 
-pub fn named(name: &str, gateway: Ipv4Addr, firewall: Firewall) -> Bridge {
+pub(crate) fn named(name: &str, gateway: Ipv4Addr, firewall: Firewall) -> Bridge {
     let bridge =
         Bridge::builder(name, format!("{gateway}/24").parse().unwrap()).firewall(firewall).create().unwrap();
     assert_eq!(bridge.firewall(), firewall);
     bridge
 }
 
-pub fn container(bridge: &Bridge, address: Ipv4Addr) -> Container {
+pub(crate) fn container(bridge: &Bridge, address: Ipv4Addr) -> Container {
     let namespace = NetworkNamespace::new().unwrap();
     let port = bridge.connect(&namespace, address, "eth0").unwrap();
     Container { port, namespace }
 }
 
 /// A server that tells each client the address it comes from, until it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -78,7 +78,7 @@ impl Drop for Server {
     }
 }
 
-pub fn serve(namespace: &NetworkNamespace, port: u16) -> Server {
+pub(crate) fn serve(namespace: &NetworkNamespace, port: u16) -> Server {
     let listener = namespace.run(|| TcpListener::bind(("0.0.0.0", port))).unwrap().unwrap();
     listener.set_nonblocking(true).unwrap();
     until_stopped(move || {
@@ -88,7 +88,7 @@ pub fn serve(namespace: &NetworkNamespace, port: u16) -> Server {
     })
 }
 
-pub fn serve_udp(namespace: &NetworkNamespace, port: u16) -> Server {
+pub(crate) fn serve_udp(namespace: &NetworkNamespace, port: u16) -> Server {
     let socket = namespace.run(|| UdpSocket::bind(("0.0.0.0", port))).unwrap().unwrap();
     socket.set_nonblocking(true).unwrap();
     until_stopped(move || {
@@ -111,7 +111,7 @@ fn until_stopped(mut once: impl FnMut() + Send + 'static) -> Server {
 }
 
 /// What a server at that address says to a client in this namespace: the client's address as it sees it.
-pub fn ask(from: &NetworkNamespace, to: impl Into<SocketAddr>) -> Option<String> {
+pub(crate) fn ask(from: &NetworkNamespace, to: impl Into<SocketAddr>) -> Option<String> {
     let to = to.into();
     from.run(|| {
         let mut stream = TcpStream::connect_timeout(&to, PATIENCE).ok()?;
@@ -123,7 +123,7 @@ pub fn ask(from: &NetworkNamespace, to: impl Into<SocketAddr>) -> Option<String>
     .unwrap()
 }
 
-pub fn ask_udp(from: &NetworkNamespace, to: impl Into<SocketAddr>) -> Option<String> {
+pub(crate) fn ask_udp(from: &NetworkNamespace, to: impl Into<SocketAddr>) -> Option<String> {
     let to = to.into();
     from.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
@@ -137,7 +137,7 @@ pub fn ask_udp(from: &NetworkNamespace, to: impl Into<SocketAddr>) -> Option<Str
 }
 
 /// Whether an echo request (RFC 792) is answered.
-pub fn ping(from: &NetworkNamespace, to: Ipv4Addr) -> bool {
+pub(crate) fn ping(from: &NetworkNamespace, to: Ipv4Addr) -> bool {
     use rustix::net::{
         AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, sendto, socket, sockopt,
     };
@@ -151,18 +151,18 @@ pub fn ping(from: &NetworkNamespace, to: Ipv4Addr) -> bool {
     .unwrap()
 }
 
-pub fn here() -> NetworkNamespace {
+pub(crate) fn here() -> NetworkNamespace {
     NetworkNamespace::current().unwrap()
 }
 
 /// All rules of this namespace. Tables that `iptables` makes of nf_tables and never deletes are deleted if they
 /// are empty of rules.
-pub fn rules() -> String {
+pub(crate) fn rules() -> String {
     run("nft list ruleset")
 }
 
 /// After iptables: none of our chains is left, and its own empty tables, which it never deletes, are not a leak.
-pub fn forget_iptables() {
+pub(crate) fn forget_iptables() {
     for table in ["raw", "nat", "filter"] {
         let left = run(&format!("iptables-save -t {table}"));
         assert!(!left.contains("ISOLATE") && !left.contains("\n-A"), "{left}");
