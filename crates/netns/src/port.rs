@@ -57,7 +57,9 @@ pub(crate) fn connect(
         kept: true,
     };
     let pair = create_pair(&port.interface, bridge.index, inside, namespace, address);
-    bridge.home.route().apply(vec![pair]).map_err(|error| explained(bridge, namespace, inside, error))?;
+    // The socket is free again before the error is looked into.
+    let made = bridge.home.route().apply(vec![pair]);
+    made.map_err(|error| explained(bridge, namespace, inside, error))?;
     // From here on, an error drops the port, and the port its pair.
     port.kept = false;
     bridge.home.route().apply(vec![bridge_port(&port.interface), without_ipv6_addresses(&port.interface)])?;
