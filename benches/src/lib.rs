@@ -1,1 +1,4 @@
-//! Nothing of its own: see the folder's targets.
+//! What the benches share: figures, and the parts that they start.
+
+pub mod figure;
+pub mod tiny;

@@ -1,0 +1,55 @@
+//! What memory has to do with it: the caller's, and the monitor's.
+
+use std::error::Error;
+use std::fs;
+
+use isolate_benches::figure::{self, Times, head};
+use isolate_namespaces::Command;
+
+const MIB: usize = 1 << 20;
+const PAGE: usize = 4096;
+
+/// A start from a caller with 4 GiB resident against one with 10 MiB, in turns.
+pub(crate) fn resident(start: &dyn Fn() -> Result<(), Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+    let (mut small, mut large) = (Times::default(), Times::default());
+    for _ in 0..3 {
+        for (mib, times) in [(10, &mut small), (4096, &mut large)] {
+            let held = touched(mib);
+            for _ in 0..100 {
+                times.take(start)?;
+            }
+            drop(held);
+        }
+    }
+    head("resident in the caller");
+    small.print("10 MiB");
+    large.print("4 GiB");
+    figure::print("start-4gib/start-10mib", large.ratio(&small), "x");
+    Ok(())
+}
+
+fn touched(mib: usize) -> Vec<u8> {
+    let mut memory = vec![0u8; mib * MIB];
+    for byte in memory.iter_mut().step_by(PAGE) {
+        *byte = 1;
+    }
+    std::hint::black_box(memory)
+}
+
+/// `Private_Dirty` of a monitor: what each container costs that cannot be shared.
+pub(crate) fn monitor(mut command: Command) -> Result<(), Box<dyn Error>> {
+    let mut child = command.spawn()?;
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+    let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).ok_or("no parent")?;
+    let smaps = fs::read_to_string(format!("/proc/{parent}/smaps_rollup"))?;
+    let field = |name: &str| -> Option<f64> {
+        let line = smaps.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    println!();
+    figure::print("monitor-private-dirty", field("Private_Dirty:").ok_or("no Private_Dirty")?, "KiB");
+    figure::print("monitor-pss", field("Pss:").ok_or("no Pss")?, "KiB");
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
