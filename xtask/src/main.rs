@@ -41,7 +41,7 @@ fn run(args: &[&str]) -> Result<bool> {
     match args {
         ["test"] => tests::all(true),
         ["test", "--here"] => tests::all(false),
-        ["vm", kernel, "--", command @ ..] if !command.is_empty() => vm::command(kernel, command),
+        ["vm", kernel, "--", command @ ..] if !command.is_empty() => vm::command_line(kernel, command),
         ["rootfs", name] => rootfs::print(name),
         ["lint"] => lint::all(),
         ["package"] => package::all(),

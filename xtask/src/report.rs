@@ -1,1 +1,67 @@
-//! (in progress)
+//! What ran where, and what could not.
+
+use std::collections::BTreeMap;
+
+/// One place that tests ran in.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub name: String,
+    pub ran: usize,
+    pub failed: Vec<String>,
+    /// What was lacking, and for how many tests.
+    pub missing: BTreeMap<String, usize>,
+    pub seconds: u64,
+    /// Whether every program of tests ended well.
+    pub good: bool,
+}
+
+impl Place {
+    /// From the lines that the test kit writes, and how the programs ended.
+    pub(crate) fn read(name: &str, report: &str, seconds: u64, good: bool) -> Self {
+        let mut place = Self { name: name.to_owned(), seconds, good, ..Self::default() };
+        for line in report.lines() {
+            if line.starts_with("RAN: ") {
+                place.ran += 1;
+            } else if let Some(test) = line.strip_prefix("FAILED: ") {
+                place.failed.push(test.to_owned());
+            } else if let Some((need, _)) = line.strip_prefix("MISSING ").and_then(|rest| rest.rsplit_once(": ")) {
+                *place.missing.entry(need.to_owned()).or_default() += 1;
+            }
+        }
+        place
+    }
+}
+
+/// Prints the table; whether all is well.
+pub(crate) fn print(places: &[Place]) -> bool {
+    println!("\n{:<28} {:>6} {:>7} {:>8} {:>6}  kernel tests", "", "ran", "failed", "missing", "s");
+    for place in places {
+        let missing: usize = place.missing.values().sum();
+        println!("{:<28} {:>6} {:>7} {missing:>8} {:>6}", place.name, place.ran, place.failed.len(), place.seconds);
+    }
+    for place in places {
+        for (need, count) in &place.missing {
+            println!("{}: {count} could not run for want of {need}", place.name);
+        }
+        for test in &place.failed {
+            println!("{}: FAILED {test}", place.name);
+        }
+        if !place.good && place.failed.is_empty() {
+            println!("{}: FAILED, see above", place.name);
+        }
+    }
+    places.iter().all(|place| place.good && place.failed.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_counted_by_need() {
+        let place = Place::read("x", "RAN: a\nMISSING program:nft: b\nMISSING program:nft: c\nFAILED: d\n", 1, true);
+        assert_eq!((place.ran, place.failed.len()), (1, 1));
+        assert_eq!(place.missing.get("program:nft"), Some(&2));
+        assert!(!print(&[place]));
+    }
+}

@@ -1,1 +1,108 @@
-//! (in progress)
+//! Every test, here and in virtual machines.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::report::{self, Place};
+use crate::shell::{Result, cargo, command, is_root};
+use crate::{cache, packages, vm};
+
+/// What root has on every machine that tests are to run on.
+const HERE: &str = "root,overlay,nf_tables,iptables,veth,userns,program:busybox";
+/// And in a virtual machine.
+const THERE: &str = "root,overlay,nf_tables,veth,userns,cgroup2,program:busybox";
+const KERNELS: [&str; 2] = ["6.1", "6.12"];
+/// For all tests in one virtual machine.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// Ends with what ran where and what could not.
+pub(crate) fn all(machines: bool) -> Result<bool> {
+    let root = is_root();
+    if root {
+        packages::install(&packages::TESTS)?;
+        if machines {
+            packages::install(&packages::MACHINE)?;
+        }
+    }
+    let programs = build()?;
+    let mut places = vec![here(root)?];
+    if machines && cfg!(target_arch = "x86_64") {
+        let there: Vec<_> = std::thread::scope(|scope| {
+            let runs: Vec<_> = KERNELS.iter().map(|kernel| scope.spawn(|| there(kernel, &programs).map_err(|e| e.to_string()))).collect();
+            runs.into_iter().map(|run| run.join().unwrap_or_else(|_| Err("a virtual machine's thread ended early".into()))).collect()
+        });
+        for place in there {
+            places.push(place?);
+        }
+    }
+    let good = report::print(&places);
+    if !root {
+        println!("not root: what needs it was not run; `sudo cargo xtask test` runs everything");
+    }
+    Ok(good)
+}
+
+/// Unit tests, kernel tests, documentation tests, on this machine.
+fn here(root: bool) -> Result<Place> {
+    let report = cache::directory().join(format!("report-{}", std::process::id()));
+    fs::create_dir_all(cache::directory())?;
+    let start = Instant::now();
+    let mut test = command(&[cargo().as_str(), "test", "--workspace", "--no-fail-fast"]);
+    test.env("ISOLATE_TESTS_REPORT", &report).env("RUST_BACKTRACE", "0");
+    if root {
+        test.env("ISOLATE_TESTS_REQUIRE", HERE);
+    }
+    let good = test.status()?.success();
+    let text = fs::read_to_string(&report).unwrap_or_default();
+    fs::remove_file(&report).ok();
+    Ok(Place::read("this machine", &text, start.elapsed().as_secs(), good))
+}
+
+fn there(kernel: &str, programs: &[PathBuf]) -> Result<Place> {
+    let start = Instant::now();
+    let mut job = format!(
+        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root ISOLATE_VM=1\n\
+         export ISOLATE_TESTS_REPORT=/run/report ISOLATE_TESTS_REQUIRE={THERE} RUST_BACKTRACE=0\n\
+         : >/run/report; good=0; cd '{}'\n",
+        std::env::current_dir()?.display()
+    );
+    if let Some(cache) = cache::directory().to_str() {
+        job += &format!("export ISOLATE_CACHE='{cache}'\n");
+    }
+    for program in programs {
+        job += &format!("echo '== {}'\n'{}' --test-threads=2 || good=1\n", short(program), program.display());
+    }
+    job += "echo '== report'; cat /run/report; exit $good\n";
+    let outcome = vm::run(kernel, &job, LIMIT, false)?;
+    let (printed, report) = outcome.output.rsplit_once("== report\n").unwrap_or((&outcome.output, ""));
+    let good = outcome.status == Some(0);
+    if !good {
+        println!("\n==== Linux {kernel} ====\n{printed}");
+    }
+    Ok(Place::read(&format!("virtual machine, Linux {kernel}"), report, start.elapsed().as_secs(), good))
+}
+
+fn short(program: &Path) -> String {
+    program.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Compiles all tests; the programs of those that know the test kit's worlds, unit tests included.
+fn build() -> Result<Vec<PathBuf>> {
+    let argv = [cargo(), "test".into(), "--workspace".into(), "--no-run".into(), "--message-format=json-render-diagnostics".into()];
+    let built = command(&argv).stderr(Stdio::inherit()).output()?;
+    if !built.status.success() {
+        return Err("the tests do not build".into());
+    }
+    let mut programs = Vec::new();
+    for line in String::from_utf8(built.stdout)?.lines() {
+        let message: serde_json::Value = serde_json::from_str(line)?;
+        let is_test = message["profile"]["test"] == true && message["target"]["kind"] != serde_json::json!(["bench"]);
+        let from = message["manifest_path"].as_str().unwrap_or_default();
+        if let (true, Some(program), true) = (is_test, message["executable"].as_str(), from.contains("/crates/")) {
+            programs.push(program.into());
+        }
+    }
+    Ok(programs)
+}
