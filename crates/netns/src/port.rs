@@ -6,6 +6,8 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::bridge::{Shared, check_name, gone};
 use crate::firewall::Forward;
@@ -64,7 +66,18 @@ pub(crate) fn connect(
     port.kept = false;
     bridge.home.route().apply(vec![bridge_port(&port.interface), without_ipv6_addresses(&port.interface)])?;
     run_in(namespace, || configure(inside, own, bridge.gateway.address()))??;
+    settle(bridge, &port.interface)?;
     Ok(port)
+}
+
+/// The first packet is not to be lost: the host's end was up before it had a carrier, and so was the bridge with its
+/// first port. The pair takes microseconds. The bridge, before Linux 6.8, takes up to a second that is not waited for.
+fn settle(bridge: &Shared, interface: &str) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(1);
+    while !bridge.home.route().is_operational(interface)? && Instant::now() < end {
+        thread::sleep(Duration::from_micros(200));
+    }
+    bridge.home.route().is_operational(&bridge.name).map(drop)
 }
 
 /// Inside. Whatever can fail is done by netlink; `/proc/sys` may be read-only, and IPv6 has no address without it.

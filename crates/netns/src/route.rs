@@ -13,7 +13,7 @@ use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::{
@@ -185,16 +185,25 @@ impl Route {
 
     /// Whether the link of this name is a bridge.
     pub(crate) fn is_bridge(&mut self, name: &str) -> Result<bool> {
+        let bridge = LinkInfo::Kind(InfoKind::Bridge);
+        let is = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(i) if i.contains(&bridge));
+        Ok(self.link(name)?.iter().any(is))
+    }
+
+    /// Whether packets pass by it. A link that sees its carrier late drops them until the kernel's link watch has
+    /// run; since Linux 6.8 it runs at this question.
+    pub(crate) fn is_operational(&mut self, name: &str) -> Result<bool> {
+        Ok(self.link(name)?.contains(&LinkAttribute::OperState(State::Up)))
+    }
+
+    /// What the kernel says of a link.
+    fn link(&mut self, name: &str) -> Result<Vec<LinkAttribute>> {
         let request = Request::new(Message::GetLink(LinkUnspec::new_with_name(name).build()), 0);
         let reply = self.0.get(request).map_err(|refusal| refused(format!("link {name}"), refusal))?;
-        let Some(Message::NewLink(link)) = parsed(&Message::NewLink(LinkMessage::default()), &reply) else {
-            return Ok(false);
-        };
-        let bridge = LinkInfo::Kind(InfoKind::Bridge);
-        Ok(link
-            .attributes
-            .iter()
-            .any(|attribute| matches!(attribute, LinkAttribute::LinkInfo(i) if i.contains(&bridge))))
+        match parsed(&Message::NewLink(LinkMessage::default()), &reply) {
+            Some(Message::NewLink(link)) => Ok(link.attributes),
+            _ => Ok(vec![]),
+        }
     }
 
     /// The IPv4 addresses of the link with this index.

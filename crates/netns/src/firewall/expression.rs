@@ -27,6 +27,10 @@ const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 /// Connection status: its destination was translated (`IPS_DST_NAT`).
 const DST_NAT: u32 = 1 << 5;
 const NFT_LOOKUP_F_INV: u32 = 1;
+const NFTA_FIB_F_SADDR: u32 = 1;
+const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+/// An address of this host (linux/rtnetlink.h).
+const RTN_LOCAL: u32 = 2;
 
 /// Loads what `key` names about the packet.
 pub(crate) fn meta(key: MetaKey, to: Register) -> Expression {
@@ -136,15 +140,17 @@ fn connection_has(key: u32, bits: u32) -> [Expression; 3] {
 /// Goes on if the packet is for an address of this host (`fib daddr type local`).
 pub(crate) fn for_this_host() -> [Expression; 2] {
     const NFTA_FIB_F_DADDR: u32 = 2;
-    const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
-    const RTN_LOCAL: u32 = 2;
     [fib(NFTA_FIB_F_DADDR, NFT_FIB_RESULT_ADDRTYPE), is(Register::Reg1, &RTN_LOCAL.to_ne_bytes())]
+}
+
+/// Goes on if the packet has another's address for its source (`fib saddr type != local`).
+pub(crate) fn not_from_this_host() -> [Expression; 2] {
+    [fib(NFTA_FIB_F_SADDR, NFT_FIB_RESULT_ADDRTYPE), is_not(Register::Reg1, &RTN_LOCAL.to_ne_bytes())]
 }
 
 /// Goes on if this host would not answer the packet's source by the link that it came by
 /// (`fib saddr . iif oif missing`): a forged address.
 pub(crate) fn forged_source() -> [Expression; 2] {
-    const NFTA_FIB_F_SADDR: u32 = 1;
     const NFTA_FIB_F_IIF: u32 = 8;
     const NFT_FIB_RESULT_OIF: u32 = 1;
     [fib(NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF, NFT_FIB_RESULT_OIF), is(Register::Reg1, &[0; 4])]

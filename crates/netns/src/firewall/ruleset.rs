@@ -11,7 +11,7 @@ use super::Forward;
 use super::expression::{
     Expression, KEY, SECOND_NAME, accept, destination_address, destination_port, dnat, drop, established,
     for_this_host, forged_source, from_loopback, goto, in_set, interface, is, is_not, mapped, masquerade,
-    meta, not_in_set, to_loopback, was_dnat,
+    meta, not_from_this_host, not_in_set, to_loopback, was_dnat,
 };
 use super::messages::{Element, Set, base_chain, chain, new_table, rule};
 use crate::netlink::Request;
@@ -133,6 +133,8 @@ fn nat() -> Vec<Rule> {
         ("postrouting", vec![to(&BRIDGES), from_loopback().into(), vec![masquerade()]]),
         // From a container to a published port of its own bridge: the answer must come back this way.
         ("postrouting", vec![within_one(), was_dnat().into(), vec![masquerade()]]),
+        // The same where the bridge itself hands the packet to these rules (br_netfilter): it names no incoming link.
+        ("postrouting", vec![to(&BRIDGES), bridged(), was_dnat().into(), vec![masquerade()]]),
         ("postrouting", vec![from(&OUTGOING), not_to(&BRIDGES), vec![masquerade()]]),
     ]
 }
@@ -170,6 +172,12 @@ fn to(set: &Set) -> Vec<Expression> {
 
 fn not_to(set: &Set) -> Vec<Expression> {
     vec![meta(MetaKey::Oifname, Register::Reg1), not_in_set(Register::Reg1, set.name)]
+}
+
+/// Neither routed nor of this host.
+fn bridged() -> Vec<Expression> {
+    let no_link = [meta(MetaKey::Iif, Register::Reg1), is(Register::Reg1, &[0; 4])];
+    no_link.into_iter().chain(not_from_this_host()).collect()
 }
 
 fn within_one() -> Vec<Expression> {
