@@ -7,7 +7,7 @@ use isolate_netns::{Bridge, NetworkNamespace, Publish};
 fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // All of it in a namespace of its own: the host's network is not touched.
     NetworkNamespace::new()?.run(|| {
-        isolate_netns::NetworkNamespace::current()?.loopback_up()?;
+        NetworkNamespace::current()?.loopback_up()?;
         let bridge = Bridge::create("demo0", "10.77.0.1/24".parse()?)?;
 
         let namespace = NetworkNamespace::new()?;
