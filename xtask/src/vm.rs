@@ -99,7 +99,7 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-/// A directory that goes with the machine. Not below /tmp or /run, which the guest has of its own.
+/// A directory that goes with the machine. Not below /run, which the guest has of its own.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {

@@ -31,7 +31,7 @@ pub(crate) struct Lease {
 }
 
 /// Takes an address for the container `name`; makes the bridge if it is not there.
-pub(crate) fn lease(store: &Store, _: &Guard, name: &str, wanted: Option<IpAddr>) -> Result<Lease> {
+pub(crate) fn lease(store: &Store, guard: &Guard, name: &str, wanted: Option<IpAddr>) -> Result<Lease> {
     let leases = store.network(DEFAULT);
     make_directory(&leases)?;
     let bridge = match bridge() {
@@ -44,7 +44,7 @@ pub(crate) fn lease(store: &Store, _: &Guard, name: &str, wanted: Option<IpAddr>
     match take(&leases, bridge.gateway(), name, wanted) {
         Ok(address) => Ok(Lease { file: leases.join(address.to_string()), bridge, address }),
         Err(e) => {
-            remove_if_unused(DEFAULT, &leases).ok();
+            remove_if_unused(guard, DEFAULT, &leases).ok();
             Err(e)
         }
     }
@@ -52,18 +52,18 @@ pub(crate) fn lease(store: &Store, _: &Guard, name: &str, wanted: Option<IpAddr>
 
 impl Lease {
     /// Gives the address back; the last one takes the bridge with it.
-    pub(crate) fn give_back(self, _: &Guard) -> Result<()> {
+    pub(crate) fn give_back(self, guard: &Guard) -> Result<()> {
         let given = match fs::remove_file(&self.file) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(self.file.display(), &e)),
             _ => Ok(()),
         };
         let leases = self.file.parent().unwrap_or(Path::new("/"));
-        given.and(remove_if_unused(self.bridge.name(), leases))
+        given.and(remove_if_unused(guard, self.bridge.name(), leases))
     }
 }
 
 /// Undoes what a dead container had on a bridge: rules, link, address.
-pub(crate) fn sweep(store: &Store, _: &Guard, name: &str, bridge: &str, address: IpAddr) -> Result<()> {
+pub(crate) fn sweep(store: &Store, guard: &Guard, name: &str, bridge: &str, address: IpAddr) -> Result<()> {
     let file = store.network(bridge).join(address.to_string());
     if fs::read_link(&file).is_ok_and(|holder| holder != Path::new(name)) {
         return Ok(());
@@ -73,7 +73,7 @@ pub(crate) fn sweep(store: &Store, _: &Guard, name: &str, bridge: &str, address:
     }
     // The link went with the container's network namespace.
     fs::remove_file(&file).ok();
-    remove_if_unused(bridge, &store.network(bridge))
+    remove_if_unused(guard, bridge, &store.network(bridge))
 }
 
 /// The default bridge in words, for a plan.
@@ -138,7 +138,7 @@ fn take(leases: &Path, subnet: Cidr, name: &str, wanted: Option<IpAddr>) -> Resu
 }
 
 /// The directory of leases goes only if it is empty, and then nobody is on the bridge.
-fn remove_if_unused(bridge: &str, leases: &Path) -> Result<()> {
+pub(crate) fn remove_if_unused(_: &Guard, bridge: &str, leases: &Path) -> Result<()> {
     match fs::remove_dir(leases) {
         Ok(()) => remove_bridge(bridge).map(drop).map_err(Error::from),
         Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty || e.kind() == io::ErrorKind::NotFound => Ok(()),

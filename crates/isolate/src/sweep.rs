@@ -53,7 +53,7 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
         }
         errors.extend(entry.remove().err());
     }
-    errors.extend(orphaned_leases(store).err());
+    errors.extend(orphaned_leases(store, guard).err());
     Error::all(errors).map(|()| swept)
 }
 
@@ -73,8 +73,8 @@ fn one(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
     errors
 }
 
-/// Leases whose container has no directory: its owner was killed between the two.
-fn orphaned_leases(store: &Store) -> Result<()> {
+/// Leases whose container has no directory, and bridges without a lease: their owner was killed in between.
+fn orphaned_leases(store: &Store, guard: &Guard) -> Result<()> {
     let networks = store.network("");
     let failed = |e| Error::io(networks.display(), &e);
     for network in fs::read_dir(&networks).map_err(failed)?.flatten() {
@@ -84,7 +84,7 @@ fn orphaned_leases(store: &Store) -> Result<()> {
                 fs::remove_file(lease.path()).ok();
             }
         }
-        fs::remove_dir(network.path()).ok();
+        network::remove_if_unused(guard, &network.file_name().to_string_lossy(), &network.path())?;
     }
     Ok(())
 }
