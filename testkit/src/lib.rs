@@ -23,6 +23,7 @@
 
 mod busybox;
 mod cgroup;
+mod lack;
 pub mod leaks;
 mod need;
 mod netlink;
@@ -31,5 +32,6 @@ mod sys;
 mod world;
 
 pub use busybox::busybox_root;
+pub use lack::{HiddenMounts, without_system_call};
 pub use need::{Need, rootfs};
 pub use world::{kernel_test, scratch};

@@ -19,7 +19,7 @@ pub(crate) fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Resul
     if path.exists() {
         return Ok(path);
     }
-    let aside = path.with_extension(format!("new-{}", std::process::id()));
+    let aside = directory().join(format!("{name}.new-{}", std::process::id()));
     fs::create_dir_all(&aside).map_err(|e| format!("{}: {e}", aside.display()))?;
     if let Err(error) = make(&aside) {
         fs::remove_dir_all(&aside).ok();

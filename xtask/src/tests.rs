@@ -64,8 +64,8 @@ fn there(kernel: &str, programs: &[PathBuf]) -> Result<Place> {
     let start = Instant::now();
     let mut job = format!(
         "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root ISOLATE_VM=1\n\
-         export ISOLATE_TESTS_REPORT=/run/report ISOLATE_TESTS_REQUIRE={THERE} RUST_BACKTRACE=0\n\
-         : >/run/report; good=0; cd '{}'\n",
+         export ISOLATE_TESTS_REPORT=/run/report ISOLATE_TESTS_REQUIRE={THERE} RUST_BACKTRACE=0 TMPDIR=/run/tmp\n\
+         mkdir /run/tmp; : >/run/report; good=0; cd '{}'\n",
         std::env::current_dir()?.display()
     );
     if let Some(cache) = cache::directory().to_str() {

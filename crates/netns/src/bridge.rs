@@ -342,7 +342,7 @@ impl Shared {
 
 /// Index and address of a bridge. One that another process is just making gets its address in a moment.
 fn existing(home: &Home, name: &str) -> Result<(u32, Cidr)> {
-    const MOMENT: Duration = Duration::from_secs(2);
+    const MOMENT: Duration = Duration::from_secs(5);
     let begun = Instant::now();
     loop {
         let mut route = home.route();
@@ -357,7 +357,7 @@ fn existing(home: &Home, name: &str) -> Result<(u32, Cidr)> {
         if begun.elapsed() > MOMENT {
             return Err(Error::new(ErrorKind::Conflict, format!("bridge {name} has no IPv4 address")));
         }
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
 use crate::error::{Error, Result};
 
 /// Read and search for others.
@@ -20,17 +22,23 @@ const BIGGEST: u64 = 16 << 20;
 /// symbolic links as they are. Devices, sockets and pipes are left out, and so is another file system mounted below.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let failed = |e: io::Error| Error::io(format!("cannot copy {} to {}", from.display(), to.display()), &e);
-    let metadata = fs::symlink_metadata(from).map_err(failed)?;
-    directory(from, to, metadata.dev()).map_err(failed)
+    let mount = mount_of(from).map_err(failed)?;
+    directory(from, to, mount).map_err(failed)
 }
 
-fn directory(from: &Path, to: &Path, device: u64) -> io::Result<()> {
+/// The number of the mount that a file is seen through, the file itself if something is mounted on it. On an overlay the files
+/// of one mount have several device numbers.
+fn mount_of(path: &Path) -> io::Result<u64> {
+    Ok(statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID)?.stx_mnt_id)
+}
+
+fn directory(from: &Path, to: &Path, mount: u64) -> io::Result<()> {
     DirBuilder::new().mode(KEPT).create(to)?;
     fs::set_permissions(to, Permissions::from_mode(KEPT))?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
-        match fs::symlink_metadata(&from).and_then(|metadata| one(&from, &to, &metadata, device)) {
+        match fs::symlink_metadata(&from).and_then(|metadata| one(&from, &to, &metadata, mount)) {
             // Gone meanwhile.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => other?,
@@ -39,15 +47,15 @@ fn directory(from: &Path, to: &Path, device: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn one(from: &Path, to: &Path, metadata: &Metadata, device: u64) -> io::Result<()> {
+fn one(from: &Path, to: &Path, metadata: &Metadata, mount: u64) -> io::Result<()> {
     let mode = metadata.mode();
-    if metadata.dev() != device {
+    if mount_of(from)? != mount {
         return Ok(());
     }
     if metadata.is_symlink() {
         symlink(fs::read_link(from)?, to)
     } else if metadata.is_dir() && mode & DIRECTORY == DIRECTORY {
-        directory(from, to, device)
+        directory(from, to, mount)
     } else if metadata.is_file() && mode & FILE == FILE && metadata.len() <= BIGGEST {
         fs::copy(from, to)?;
         fs::set_permissions(to, Permissions::from_mode(mode & KEPT))

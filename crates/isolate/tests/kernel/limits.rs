@@ -1,0 +1,58 @@
+//! The limits that were asked for are the kernel's.
+
+use std::fs;
+
+use isolate::{Bytes, Container, Limits};
+use testkit::kernel_test;
+
+use crate::common::{NEEDS, printed, sh};
+
+/// A file of the container's group, under its name on cgroup v2 or on v1.
+fn read(container: &Container, v2: &str, v1: &str) -> String {
+    let paths = container.cgroup().paths();
+    let files = paths.iter().flat_map(|path| [path.join(v2), path.join(v1)]);
+    let text = files.filter_map(|file| fs::read_to_string(file).ok()).next();
+    text.unwrap_or_else(|| panic!("{v2} or {v1} in {paths:?}")).trim().to_owned()
+}
+
+#[test]
+fn memory_processor_time_and_tasks_are_limited_as_asked() {
+    kernel_test(NEEDS, || {
+        let limits = Limits::new().memory(Bytes::mib(64)).cpus(0.5).pids(20);
+        let container = sh("sleep 100").limits(limits).start().unwrap();
+        assert_eq!(read(&container, "memory.max", "memory.limit_in_bytes"), (64 << 20).to_string());
+        let quota = read(&container, "cpu.max", "cpu.cfs_quota_us");
+        let period = read(&container, "cpu.max", "cpu.cfs_period_us");
+        assert!(quota == "50000 100000" || (quota == "50000" && period == "100000"), "{quota} {period}");
+        assert_eq!(read(&container, "pids.max", "pids.max"), "20");
+        let members = read(&container, "cgroup.procs", "cgroup.procs");
+        assert!(members.lines().any(|pid| pid == container.pid().to_string()), "{members}");
+        let stats = container.stats().unwrap();
+        assert!(stats.pids.current.is_some_and(|tasks| (1..=2).contains(&tasks)), "{stats:?}");
+        container.remove().unwrap();
+    });
+}
+
+#[test]
+fn more_tasks_than_allowed_cannot_be() {
+    kernel_test(NEEDS, || {
+        let script = "n=0; while [ $n -lt 20 ]; do sleep 5 & n=$((n+1)); done 2>/dev/null; echo $n";
+        let count = |limits| sh(script).limits(limits).output().unwrap();
+        assert!(count(Limits::new().pids(40)).status.success());
+        let refused = count(Limits::new().pids(5));
+        assert!(!refused.status.success() || refused.stdout != b"20\n", "{refused:?}");
+    });
+}
+
+#[test]
+fn what_it_used_is_told_while_it_runs_and_after() {
+    kernel_test(NEEDS, || {
+        let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done";
+        let mut container = sh(script).limits(Limits::new().memory(Bytes::mib(64))).start().unwrap();
+        container.wait().unwrap();
+        let used = container.stats().unwrap();
+        assert!(used.cpu.usage > std::time::Duration::from_millis(1), "{used:?}");
+        container.remove().unwrap();
+        assert_eq!(printed(sh("echo done")), "done\n");
+    });
+}
