@@ -118,7 +118,12 @@ impl BridgeBuilder {
         loop {
             match self.open_same() {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                result => return result,
+                Err(error) => return Err(error),
+                // Whoever makes it may not be that far.
+                Ok(bridge) => {
+                    bridge.shared.home.route().apply(vec![route::up(&self.name)])?;
+                    return Ok(bridge);
+                }
             }
             match self.clone().create() {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -146,15 +151,15 @@ impl BridgeBuilder {
 
     fn finish(&self, home: &Arc<Home>) -> Result<Arc<Shared>> {
         let index = home.route().index(&self.name)?.ok_or_else(|| gone(&self.name))?;
-        // The rules before the link is up: there is no moment without them.
-        let shared = self.shared(home, index, self.firewall)?;
         let steps = vec![
+            route::address(index, self.gateway),
             without_ipv6_addresses(&self.name),
             route::route_localnet(&self.name),
-            route::address(index, self.gateway),
-            route::up(&self.name),
         ];
         home.route().apply(steps)?;
+        // The rules before the link is up: there is no moment without them.
+        let shared = self.shared(home, index, self.firewall)?;
+        home.route().apply(vec![route::up(&self.name)])?;
         Ok(shared)
     }
 
@@ -342,7 +347,7 @@ impl Shared {
 
 /// Index and address of a bridge. One that another process is just making gets its address in a moment.
 fn existing(home: &Home, name: &str) -> Result<(u32, Cidr)> {
-    const MOMENT: Duration = Duration::from_secs(5);
+    const MOMENT: Duration = Duration::from_secs(2);
     let begun = Instant::now();
     loop {
         let mut route = home.route();

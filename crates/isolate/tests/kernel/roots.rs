@@ -1,0 +1,79 @@
+//! The root: the host's programs over nothing of the host's data, layers that stay as they are.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use isolate::Rootfs;
+use testkit::{Need, busybox_root, kernel_test, scratch};
+
+use crate::common::{NEEDS, printed, sh};
+
+const BUSYBOX: &[Need] = &[Need::Root, Need::Overlay, Need::Program("busybox")];
+
+#[test]
+fn of_the_host_there_are_its_programs_and_nothing_of_its_data() {
+    kernel_test(NEEDS, || {
+        for place in ["/home", "/root", "/srv", "/var", "/run", "/mnt", "/media", "/boot"] {
+            let shown = printed(sh(&format!("ls -A {place} 2>/dev/null; true")));
+            let expected = if place == "/var" { shown.replace("lib\n", "").replace("tmp\n", "") } else { shown.clone() };
+            assert!(expected.lines().all(|name| ["cache", "log", "lock", "run", "spool"].contains(&name)), "{place}: {shown}");
+        }
+        assert_eq!(printed(sh("ls /tmp; echo ok")), "ok\n");
+        assert_eq!(printed(sh("test -e /etc/passwd && test ! -e /etc/shadow && test -x /usr/bin/env && echo so")), "so\n");
+        let secret = scratch().join("secret");
+        fs::write(&secret, "x").unwrap();
+        let look = |root: Rootfs| sh(&format!("test -e {}", secret.display())).rootfs(root).status().unwrap().success();
+        assert!(!look(Rootfs::host()));
+        assert!(look(Rootfs::host().with(secret.parent().unwrap())), "unless it is named");
+    });
+}
+
+#[test]
+fn what_is_written_below_usr_is_not_the_hosts() {
+    kernel_test(NEEDS, || {
+        let script = "echo mine > /usr/bin/isolate-test-file && rm /usr/bin/env && cat /usr/bin/isolate-test-file";
+        assert_eq!(printed(sh(script)), "mine\n");
+        assert!(fs::metadata("/usr/bin/env").is_ok() && fs::metadata("/usr/bin/isolate-test-file").is_err());
+        assert_eq!(printed(sh("ls /usr/bin/env")), "/usr/bin/env\n", "nor the next container's");
+    });
+}
+
+#[test]
+fn layers_are_seen_as_one_and_never_written() {
+    kernel_test(BUSYBOX, || {
+        let (base, above) = (scratch(), scratch());
+        busybox_root(&base);
+        fs::write(base.join("etc/both"), "base").unwrap();
+        fs::create_dir_all(above.join("etc")).unwrap();
+        fs::write(above.join("etc/both"), "above").unwrap();
+        let root = || Rootfs::layers([&base, &above]);
+        assert_eq!(printed(sh("cat /etc/both; echo; rm /etc/both; echo new > /etc/new; ls /etc/both 2>&1 | grep -c 'No such'").rootfs(root())), "above\n1\n");
+        assert_eq!(fs::read(above.join("etc/both")).unwrap(), b"above");
+        assert!(!base.join("etc/new").exists() && !above.join("etc/new").exists());
+    });
+}
+
+#[test]
+fn an_upper_layer_that_is_given_keeps_what_is_written() {
+    kernel_test(BUSYBOX, || {
+        let (base, upper) = (scratch(), scratch());
+        busybox_root(&base);
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).unwrap();
+        let root = || Rootfs::layers([&base]).upper(&upper);
+        assert!(sh("echo kept > /kept").rootfs(root()).status().unwrap().success());
+        assert_eq!(fs::read(upper.join("kept")).unwrap(), b"kept\n");
+        assert_eq!(printed(sh("cat /kept").rootfs(root())), "kept\n");
+        assert!(!base.join("kept").exists());
+    });
+}
+
+#[test]
+fn a_directory_is_the_root_itself_writable_or_not() {
+    kernel_test(BUSYBOX, || {
+        let root = scratch();
+        busybox_root(&root);
+        let write = |root: Rootfs| sh("echo x > /file").rootfs(root).stderr(isolate::Stdio::null()).status().unwrap().success();
+        assert!(!write(Rootfs::read_only(&root)) && !root.join("file").exists());
+        assert!(write(Rootfs::writable(&root)) && root.join("file").exists());
+    });
+}
