@@ -11,12 +11,10 @@ const INIT: &str = include_str!("../guest/init");
 
 /// A kernel in the cache: `vmlinux`, `initramfs`, `modules/RELEASE`.
 pub(crate) fn get(version: &str) -> Result<PathBuf> {
+    packages::install(&packages::MACHINE)?;
     // A change of the script makes a new entry.
     let script = INIT.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    cache::entry(&format!("kernel-{version}-{script:08x}"), |aside| {
-        packages::install(&packages::MACHINE)?;
-        unpack(version, aside)
-    })
+    cache::entry(&format!("kernel-{version}-{script:08x}"), |aside| unpack(version, aside))
 }
 
 fn unpack(version: &str, into: &Path) -> Result<()> {
@@ -132,7 +130,7 @@ fn initramfs(into: &Path, release: &str) -> Result<()> {
     for directory in ["bin", "modules", "proc", "sys", "dev", "lower", "upper", "new"] {
         fs::create_dir_all(tree.join(directory))?;
     }
-    fs::copy("/bin/busybox", tree.join("bin/busybox"))?;
+    fs::copy("/bin/busybox", tree.join("bin/busybox")).map_err(|e| format!("/bin/busybox: {e}"))?;
     let base = into.join("modules").join(release);
     let depends = fs::read_to_string(base.join("modules.dep"))?;
     let mut order: Vec<&str> = Vec::new();

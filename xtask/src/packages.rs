@@ -8,8 +8,12 @@ use crate::shell::{Result, is_root, run};
 pub(crate) const TESTS: [(&str, &str); 4] =
     [("/bin/busybox", "busybox-static"), ("/usr/sbin/iptables-restore", "iptables"), ("/sbin/ip", "iproute2"), ("/bin/ps", "procps")];
 /// For the virtual machines.
-pub(crate) const MACHINE: [(&str, &str); 3] =
-    [("/usr/bin/qemu-system-x86_64", "qemu-system-x86"), ("/usr/bin/xz", "xz-utils"), ("/sbin/depmod", "kmod")];
+pub(crate) const MACHINE: [(&str, &str); 4] = [
+    ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/bin/xz", "xz-utils"),
+    ("/sbin/depmod", "kmod"),
+    ("/bin/busybox", "busybox-static"),
+];
 /// For root file systems.
 pub(crate) const ROOTFS: [(&str, &str); 1] = [("/usr/bin/mmdebstrap", "mmdebstrap")];
 

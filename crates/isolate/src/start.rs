@@ -81,6 +81,9 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     let group = group_name(name);
     let state = store.container(name);
     let Compiled { mut command, layout, attach } = compile(builder, name, &group, &state)?;
+    if !layout.overlays.is_empty() {
+        isolate_overlay::supported()?;
+    }
 
     let reservations =
         builder.publish.iter().map(|publish| publish.reserve()).collect::<Result<Vec<_>, _>>()?;

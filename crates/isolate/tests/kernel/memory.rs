@@ -8,7 +8,7 @@ use testkit::{Need, kernel_test};
 use crate::common::{NEEDS, printed, sh};
 
 /// Takes more memory than there is.
-const EATER: &str = "tail -c 400m /dev/zero >/dev/null";
+const EATER: &str = "dd if=/dev/zero of=/dev/null bs=400M count=1";
 const SIGKILL: i32 = 9;
 
 fn limits() -> Limits {
