@@ -12,6 +12,7 @@ mod name;
 mod network;
 mod parcel;
 mod plan;
+mod ports;
 mod record;
 mod rootfs;
 mod start;

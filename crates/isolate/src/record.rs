@@ -24,6 +24,9 @@ pub(crate) struct Record {
     /// An upper layer's work directory, next to a layer that stays.
     pub work: Option<PathBuf>,
     pub network: Option<Network>,
+    /// Published ports, as Docker writes them.
+    #[serde(default)]
+    pub published: Vec<String>,
 }
 
 /// A place on a bridge.
@@ -43,6 +46,7 @@ impl Record {
             scratch: None,
             work: None,
             network: None,
+            published: Vec::new(),
         }
     }
 

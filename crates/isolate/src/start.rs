@@ -17,6 +17,7 @@ use crate::name;
 use crate::network::{self, Lease};
 use crate::parcel;
 use crate::plan::Plan;
+use crate::ports;
 use crate::record::{Network, Record};
 use crate::rootfs::{self, Layout, Scratch};
 use crate::store::Store;
@@ -85,9 +86,10 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
         isolate_overlay::supported()?;
     }
 
-    let reservations =
-        builder.publish.iter().map(|publish| publish.reserve()).collect::<Result<Vec<_>, _>>()?;
-    let mut undo = claim(&store, name, &group, &layout, &attach)?;
+    let reservations = ports::reserve(&builder.publish, &store)?;
+    let mut record = Record::new(name, group.clone());
+    record.published = reservations.iter().map(|reservation| reservation.publish().to_string()).collect();
+    let mut undo = claim(&store, record, &layout, &attach)?;
     for preparation in &layout.preparations {
         preparation.make()?;
     }
@@ -98,7 +100,7 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     let hostname = builder.hostname.as_deref().unwrap_or(name);
     files::write(&state, hostname, name, address)?;
 
-    let cgroup = Cgroup::create(&group)?;
+    let cgroup = Cgroup::create(group)?;
     command.cgroup(cgroup.try_clone_fd()?).cgroup_files(cgroup.join_files()?);
     let cgroup = undo.cgroup.insert(cgroup);
     cgroup.apply(&builder.limits)?;
@@ -119,24 +121,23 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
 }
 
 /// The name, the address and the record, before anything is made that could be left behind.
-fn claim(store: &Store, name: &str, group: &str, layout: &Layout, attach: &Attach) -> Result<Undo> {
+fn claim(store: &Store, mut record: Record, layout: &Layout, attach: &Attach) -> Result<Undo> {
     let guard = store.lock()?;
     sweep::first(store, &guard)?;
-    let entry = match store.create(&guard, name) {
+    let entry = match store.create(&guard, &record.name) {
         // Its owner may have been killed since.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             sweep::all(store, &guard)?;
-            store.create(&guard, name)?
+            store.create(&guard, &record.name)?
         }
         other => other?,
     };
     let mut undo = Undo::new(store.clone(), entry);
-    let mut record = Record::new(name, group.to_owned());
     record.scratch = layout.directory.clone();
     record.work = layout.work.clone();
     undo.directories.extend(layout.directory.iter().chain(&layout.work).cloned());
     let leased = match attach.mode {
-        Mode::Bridge => network::lease(store, &guard, name, attach.address).map(Some),
+        Mode::Bridge => network::lease(store, &guard, &record.name, attach.address).map(Some),
         _ => Ok(None),
     };
     let written = leased.and_then(|lease| {

@@ -94,6 +94,12 @@ impl Store {
         self.root.join("networks").join(bridge)
     }
 
+    /// What is known of every container, living or dead, at this moment.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let entries = fs::read_dir(self.root.join("containers"));
+        entries.into_iter().flatten().flatten().filter_map(|entry| Record::read(&entry.path())).collect()
+    }
+
     /// The containers whose lock nobody holds, each locked now, with what is known of it.
     pub(crate) fn dead(&self, _: &Guard) -> Result<Vec<(Entry, Option<Record>)>> {
         let directory = self.root.join("containers");

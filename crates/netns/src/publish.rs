@@ -121,8 +121,25 @@ impl Publish {
         Self { host, ..self }
     }
 
+    /// Whether the two cannot be published together: the same port of the host, on an address that both have.
+    ///
+    /// ```
+    /// use isolate_netns::Publish;
+    ///
+    /// let everywhere = Publish::tcp(9000, 8080);
+    /// assert!(everywhere.conflicts_with(&Publish::tcp(9000, 80).on([127, 0, 0, 1])));
+    /// assert!(!everywhere.conflicts_with(&Publish::udp(9000, 8080)));
+    /// ```
+    #[must_use]
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        let everywhere = self.address.is_unspecified() || other.address.is_unspecified();
+        let port = self.protocol == other.protocol && self.host == other.host && self.host != 0;
+        port && (everywhere || self.address == other.address)
+    }
+
     /// The host's side as a person writes it: `9000/tcp` or `127.0.0.1:9000/tcp`.
-    pub(crate) fn host_side(&self) -> String {
+    #[must_use]
+    pub fn host_side(&self) -> String {
         match self.address.is_unspecified() {
             true => format!("{}/{}", self.host, self.protocol),
             false => format!("{}:{}/{}", self.address, self.host, self.protocol),
@@ -250,6 +267,16 @@ mod tests {
     fn an_ipv6_address_is_refused_where_it_would_be_published() {
         let error = Publish::tcp(1, 2).on(Ipv6Addr::LOCALHOST).host_address().unwrap_err();
         assert!(error.to_string().starts_with("host port ::1:1/tcp"), "{error}");
+    }
+
+    #[test]
+    fn two_conflict_where_a_packet_could_be_for_both() {
+        let one = Publish::tcp(9000, 80);
+        let (here, there) = (one.on([127, 0, 0, 1]), one.on([10, 0, 0, 1]));
+        assert!(one.conflicts_with(&one) && one.conflicts_with(&here) && here.conflicts_with(&one));
+        assert!(!here.conflicts_with(&there));
+        assert!(!one.conflicts_with(&Publish::tcp(9001, 80)) && !one.conflicts_with(&Publish::udp(9000, 80)));
+        assert!(!Publish::tcp(0, 80).conflicts_with(&Publish::tcp(0, 80)), "the kernel picks two");
     }
 
     proptest! {

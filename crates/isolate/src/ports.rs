@@ -1,0 +1,26 @@
+//! Host ports, claimed before anything is made; who has one that is taken.
+
+use isolate_netns::{ErrorKind as NetErrorKind, Publish, Reservation};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Store;
+
+/// All of them or none.
+pub(crate) fn reserve(publish: &[Publish], store: &Store) -> Result<Vec<Reservation>> {
+    let one = |publish: &Publish| {
+        publish.reserve().map_err(|error| match holder(publish, store) {
+            Some(name) if error.kind() == NetErrorKind::AddressInUse => {
+                let port = publish.host_side();
+                Error::new(ErrorKind::InUse, format!("host port {port} is taken: container `{name}` has published it"))
+            }
+            _ => error.into(),
+        })
+    };
+    publish.iter().map(one).collect()
+}
+
+/// The container that has the port: its socket is bound and does not listen, so that the kernel's tables are without it.
+fn holder(publish: &Publish, store: &Store) -> Option<String> {
+    let has = |text: &String| text.parse().is_ok_and(|other| publish.conflicts_with(&other));
+    store.records().into_iter().find(|record| record.published.iter().any(has)).map(|record| record.name)
+}
