@@ -1,0 +1,165 @@
+//! Whatever else the caller does, or somebody does to its group or its monitor: no hang, no status lost, nothing left.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use isolate_namespaces::{Command, ErrorKind, Namespace, Stdio};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open};
+use testkit::{Need, kernel_test};
+
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]);
+    command
+}
+
+/// A control group of cgroup v2, with or without controllers; removed on drop.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let top = mounts.lines().find_map(|line| {
+            let words: Vec<_> = line.split(' ').collect();
+            (words[2] == "cgroup2").then(|| words[1].to_owned())
+        });
+        let path = Path::new(&top.expect("cgroup v2 is mounted")).join(format!("isolate-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn freeze(&self, frozen: bool) {
+        fs::write(self.0.join("cgroup.freeze"), if frozen { "1" } else { "0" }).unwrap();
+    }
+
+    fn start(&self, command: &mut Command) -> isolate_namespaces::Result<isolate_namespaces::Child> {
+        command.cgroup(File::open(&self.0).unwrap()).spawn()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for _ in 0..500 {
+            match fs::remove_dir(&self.0) {
+                Err(e) if e.raw_os_error() == Some(libc::EBUSY) => thread::sleep(Duration::from_millis(10)),
+                other => return other.unwrap(),
+            }
+        }
+        panic!("{} stays busy", self.0.display());
+    }
+}
+
+#[test]
+fn into_a_frozen_group_nothing_is_started_and_the_error_says_why() {
+    kernel_test(&[Need::Root], || {
+        let (group, below) = (Group::new("frozen"), "below");
+        let inner = group.0.join(below);
+        fs::create_dir(&inner).unwrap();
+        group.freeze(true);
+        for path in [&group.0, &inner] {
+            let error = sh("exit 0").cgroup(File::open(path).unwrap()).status().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert_eq!(error.to_string(), "cannot start a program in a frozen cgroup");
+        }
+        group.freeze(false);
+        assert!(sh("exit 0").cgroup(File::open(&inner).unwrap()).status().unwrap().success(), "thawed");
+        fs::remove_dir(inner).unwrap();
+    });
+}
+
+#[test]
+fn a_group_that_is_frozen_and_thawed_all_the_time_delays_starts_and_hangs_none() {
+    kernel_test(&[Need::Root], || {
+        let group = Group::new("toggled");
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    group.freeze(true);
+                    thread::sleep(Duration::from_micros(300));
+                    group.freeze(false);
+                    thread::sleep(Duration::from_micros(700));
+                }
+            });
+            let (mut started, mut refused) = (0, 0);
+            while started < 40 {
+                match group.start(sh("exit 6").unshare([Namespace::Pid, Namespace::Mount])) {
+                    Ok(mut child) => {
+                        assert_eq!(child.wait().unwrap().code(), Some(6));
+                        started += 1;
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+                        refused += 1;
+                        assert!(refused < 10_000, "never thawed");
+                    }
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn an_ignored_sigchld_and_a_thread_that_waits_for_every_child_lose_no_status() {
+    kernel_test(&[Need::Root], || {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    rustix::process::wait(WaitOptions::NOHANG).ok();
+                    thread::sleep(Duration::from_micros(100));
+                }
+            });
+            for _ in 0..20 {
+                assert_eq!(sh("exit 9").status().unwrap().code(), Some(9));
+                let output = sh("echo out; kill -9 $$").output().unwrap();
+                assert_eq!(output.stdout, b"out\n");
+                assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        // SAFETY: of this process, which has no other use of it; no handler runs.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        for _ in 0..20 {
+            assert_eq!(sh("exit 9").status().unwrap().code(), Some(9));
+            let mut child = sh("exit 3").spawn().unwrap();
+            assert_eq!(child.wait_timeout(Duration::from_secs(20)).unwrap().and_then(|s| s.code()), Some(3));
+            drop(Command::new("sleep").arg("1000").spawn().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_program_outlives_the_thread_that_started_it() {
+    kernel_test(&[Need::Root], || {
+        let start = || sh("read line; echo $line").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = thread::spawn(start).join().unwrap();
+        // PR_SET_PDEATHSIG of the caller's thread would have killed it here.
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"alive\n").unwrap();
+        assert_eq!(child.wait_with_output().unwrap().stdout, b"alive\n");
+    });
+}
+
+#[test]
+fn a_monitor_that_is_killed_takes_the_program_along_and_the_caller_is_told() {
+    kernel_test(&[Need::Root], || {
+        let mut child = sh("sleep 1000").unshare([Namespace::Pid]).spawn().unwrap();
+        let program = pidfd_open(Pid::from_raw(child.id().cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap();
+        kill_process(Pid::from_raw(parent.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+        let error = child.wait().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Lost);
+        assert_eq!(error.to_string(), "nobody knows how the program ended: its monitor was killed");
+        let mut ended = [rustix::event::PollFd::from_borrowed_fd(program.as_fd(), rustix::event::PollFlags::IN)];
+        let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut ended, Some(&limit)).unwrap(), 1, "the program ends with it");
+    });
+}
