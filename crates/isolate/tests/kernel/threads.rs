@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use testkit::{Need, kernel_test, scratch};
 
@@ -11,6 +12,9 @@ use crate::common::{NEEDS, sh};
 
 /// As many threads at once allocate, read the environment and print.
 const BUSY: usize = 64;
+/// What one round of theirs counts for, at least and at most.
+const SHORTEST: Duration = Duration::from_micros(5);
+const LONGEST: Duration = Duration::from_millis(2);
 /// As many start containers.
 const STARTERS: u32 = 4;
 
@@ -31,11 +35,13 @@ fn many(containers: u32) {
         for _ in 0..BUSY {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
                     black_box(vec![1u8; 100_000]);
                     black_box(std::env::vars_os().count());
                     eprint!("");
                     print!("");
-                    thread::sleep(std::time::Duration::from_micros(500));
+                    // All of them together leave something of one processor to the starters, however slow it is.
+                    thread::sleep(began.elapsed().clamp(SHORTEST, LONGEST) * (BUSY as u32));
                 }
             });
         }
