@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
-use rustix::mount::{FsOpenFlags, fsconfig_set_flag, fsopen};
+use rustix::mount::{FsOpenFlags, fsconfig_set_flag, fsconfig_set_string, fsopen};
 
 use crate::error::{Error, Result};
 
@@ -30,8 +30,8 @@ const UPPERS: [u64; 7] = [
 pub fn supported() -> Result<()> {
     match context() {
         Ok(_) => Ok(()),
-        // Not for this user to try: the list has what is loaded.
-        Err(Errno::PERM) if listed() => Ok(()),
+        // Not for this user to try, or only mount(2) is there: the list has what is loaded.
+        Err(Errno::PERM | Errno::NOSYS) if listed() => Ok(()),
         Err(e) => Err(no_overlay(e)),
     }
 }
@@ -56,14 +56,18 @@ pub(crate) fn no_overlay(errno: Errno) -> Error {
     }
 }
 
-/// Whether layers are given one by one (`lowerdir+`, Linux 6.5). Before, overlayfs looks at no parameter until it is mounted, and
-/// so takes one that does not exist.
+/// Whether layers are given one by one (`lowerdir+`, Linux 6.7 and 6.6.23). Tried out: before 6.5 overlayfs looks at no parameter
+/// until it is mounted, and so takes even one that does not exist; from then on it refuses what it does not know.
 pub(crate) fn appends() -> bool {
     static APPENDS: OnceLock<bool> = OnceLock::new();
     *APPENDS.get_or_init(|| match context() {
-        Ok(context) => fsconfig_set_flag(context.as_fd(), "isolate_probe").is_err(),
+        Ok(context) => {
+            fsconfig_set_flag(context.as_fd(), "isolate_probe").is_err()
+                && fsconfig_set_string(context.as_fd(), "lowerdir+", "/").is_ok()
+        }
+        Err(Errno::NOSYS) => false,
         // Cannot be tried (no privilege): by the number.
-        Err(_) => release() >= (6, 5),
+        Err(_) => release() >= (6, 7),
     })
 }
 
