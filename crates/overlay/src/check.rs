@@ -1,9 +1,12 @@
 //! What the kernel would refuse with an error that says little, or would only warn of.
 
+use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::overlay::{Overlay, Upper};
@@ -30,16 +33,26 @@ fn writable(overlay: &Overlay, upper: &Upper) -> Result<()> {
     let work = directory("work directory", &upper.work)?;
     if metadata.dev() != work.dev() {
         let (upper, work) = (upper.directory.display(), upper.work.display());
-        return Err(Error::invalid(format!("upper layer {upper} and work directory {work} are on different file systems")));
+        return Err(Error::invalid(format!(
+            "upper layer {upper} and work directory {work} are on different file systems"
+        )));
     }
     if !support::can_hold_upper(&upper.directory) {
         let what = format!("upper layer {}: its file system cannot hold one", upper.directory.display());
         return Err(Error::invalid(what).with_hint("use a directory on ext4, xfs, btrfs or tmpfs"));
     }
+    if statvfs(&upper.directory).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return Err(Error::invalid(format!(
+            "upper layer {}: it is mounted read-only",
+            upper.directory.display()
+        )));
+    }
     if upper.work.join("work/incompat/volatile").exists() {
-        let what = format!("work directory {}: its volatile overlay was not unmounted", upper.work.display());
-        return Err(Error::invalid(what)
-            .with_hint("what the upper layer holds may be incomplete: remove both directories, or only work/incompat"));
+        let what =
+            format!("work directory {}: the overlay that it was used for was volatile", upper.work.display());
+        return Err(Error::invalid(what).with_hint(
+            "remove upper layer and work directory; or only work/incompat in the latter, if the machine has not crashed since",
+        ));
     }
     disjoint("upper layer", &upper.directory, "work directory", &upper.work)?;
     for layer in &overlay.layers {
@@ -67,10 +80,49 @@ fn disjoint(what: &str, path: &Path, other_what: &str, other: &Path) -> Result<(
     let real = |path: &Path| fs::canonicalize(path).map_err(|e| Error::io(path.display(), &e));
     let (a, b) = (real(path)?, real(other)?);
     if a.starts_with(&b) || b.starts_with(&a) {
-        let what = format!("{what} {} and {other_what} {} overlap", path.display(), other.display());
-        return Err(Error::invalid(what));
+        Err(overlapping((what, path), (other_what, other)))
+    } else {
+        Ok(())
     }
-    Ok(())
+}
+
+fn overlapping((what, path): (&str, &Path), (other_what, other): (&str, &Path)) -> Error {
+    Error::invalid(format!("{what} {} and {other_what} {} overlap", path.display(), other.display()))
+}
+
+/// What a kernel that refused the overlay may have meant.
+pub(crate) fn explain(overlay: &Overlay, error: Error) -> Error {
+    match error.raw_os_error() {
+        // ELOOP
+        Some(40) => overlap(overlay).unwrap_or_else(|| {
+            error.with_hint(
+                "two of its directories are the same or one lies in the other, perhaps by a bind mount",
+            )
+        }),
+        // EINVAL
+        Some(22) => error.with_hint("the kernel's log (dmesg) may say why"),
+        _ => error,
+    }
+}
+
+/// Two directories that are the same, by whatever paths, or of which one lies in the other.
+fn overlap(overlay: &Overlay) -> Option<Error> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let mut known = HashMap::new();
+    for directory in overlay.directories() {
+        if let Some(same) = known.insert(identity(directory.1)?, directory) {
+            return Some(overlapping(same, directory));
+        }
+    }
+    for directory in overlay.directories() {
+        let real = fs::canonicalize(directory.1).ok()?;
+        let (device, _) = identity(&real)?;
+        let above = real.ancestors().skip(1).map_while(identity).take_while(|above| above.0 == device);
+        if let Some(outer) = above.filter_map(|above| known.get(&above)).next() {
+            return Some(overlapping(*outer, directory));
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -85,8 +137,12 @@ mod tests {
         }
         fs::write(base.join("file"), "").unwrap();
         let path = |name: &str| base.join(name);
-        let said = |overlay: Overlay| overlay.check().unwrap_err().to_string().replace(base.to_str().unwrap(), "B");
-        assert_eq!(said(Overlay::on(path("none"))), "lower layer B/none: No such file or directory (os error 2)");
+        let said =
+            |overlay: Overlay| overlay.check().unwrap_err().to_string().replace(base.to_str().unwrap(), "B");
+        assert_eq!(
+            said(Overlay::on(path("none"))),
+            "lower layer B/none: No such file or directory (os error 2)"
+        );
         assert_eq!(said(Overlay::on(path("file"))), "lower layer B/file: Not a directory (os error 20)");
         let on = || Overlay::on(path("lower"));
         assert_eq!(
@@ -102,7 +158,14 @@ mod tests {
         on().writable(path("upper"), path("work")).check().unwrap();
         on().scratch("not", "there").check().unwrap();
         fs::create_dir_all(path("work/work/incompat/volatile")).unwrap();
-        assert!(on().writable(path("upper"), path("work")).check().unwrap_err().hint().unwrap().contains("incompat"));
+        assert!(
+            on().writable(path("upper"), path("work"))
+                .check()
+                .unwrap_err()
+                .hint()
+                .unwrap()
+                .contains("incompat")
+        );
         let many = (0..501).fold(on(), |overlay, _| overlay.layer(path("lower")));
         assert_eq!(said(many), "502 layers: the kernel takes 500");
         fs::remove_dir_all(&base).unwrap();

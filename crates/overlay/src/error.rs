@@ -58,10 +58,12 @@ impl Error {
             Some(2 | 20) => ErrorKind::NotFound,
             Some(1 | 13) => ErrorKind::PermissionDenied,
             Some(19 | 38) => ErrorKind::Unsupported, // ENODEV, ENOSYS
+            None => ErrorKind::InvalidInput,         // std refused it: an empty path, one with a zero byte
             _ => ErrorKind::Kernel,
         };
-        let hint = (kind == ErrorKind::PermissionDenied)
-            .then(|| "mounting wants CAP_SYS_ADMIN in the user namespace that owns the mount namespace".to_owned());
+        let hint = (kind == ErrorKind::PermissionDenied).then(|| {
+            "mounting wants CAP_SYS_ADMIN in the user namespace that owns the mount namespace".to_owned()
+        });
         Self { kind, what: format!("{what}: {error}"), errno: error.raw_os_error(), hint }
     }
 

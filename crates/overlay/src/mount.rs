@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, move_mount,
+    FsMountFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, move_mount,
 };
 
 use crate::error::{Error, Result};
@@ -67,7 +68,8 @@ pub(crate) fn detached(overlay: &Overlay) -> Result<DetachedMount> {
             None => fsconfig_set_flag(context.as_fd(), parameter.key),
         };
         set.map_err(|e| {
-            let value = parameter.value.as_ref().map_or(String::new(), |value| format!("={}", value.display()));
+            let value =
+                parameter.value.as_ref().map_or(String::new(), |value| format!("={}", value.display()));
             refused(&context, format!("overlay parameter {}{value}", parameter.key), e)
         })?;
     }

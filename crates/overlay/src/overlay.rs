@@ -62,19 +62,22 @@ impl Overlay {
     #[doc(alias = "upperdir")]
     #[doc(alias = "workdir")]
     pub fn writable(mut self, upper: impl AsRef<Path>, work: impl AsRef<Path>) -> Self {
-        self.upper = Some(Upper { directory: upper.as_ref().into(), work: work.as_ref().into(), relative: false });
+        self.upper =
+            Some(Upper { directory: upper.as_ref().into(), work: work.as_ref().into(), relative: false });
         self
     }
 
     /// As [`writable`](Self::writable), with relative names that mean something only to the process which will mount it, by
     /// [`parameters`](Self::parameters): directories on a tmpfs that only that process sees.
     pub fn scratch(mut self, upper: impl AsRef<Path>, work: impl AsRef<Path>) -> Self {
-        self.upper = Some(Upper { directory: upper.as_ref().into(), work: work.as_ref().into(), relative: true });
+        self.upper =
+            Some(Upper { directory: upper.as_ref().into(), work: work.as_ref().into(), relative: true });
         self
     }
 
     /// Nothing is written to the disk for safety's sake (Linux 5.10): faster, and for an upper layer that is thrown away. After a
-    /// crash of the machine the upper layer cannot be used again.
+    /// crash of the machine it may be incomplete; so the kernel leaves a mark, the directory `work/incompat` in the work directory,
+    /// also when the overlay is unmounted, and mounts neither directory again until it is removed.
     pub fn volatile(mut self, volatile: bool) -> Self {
         self.volatile = volatile;
         self
@@ -88,7 +91,7 @@ impl Overlay {
 
     /// What fsconfig(2) is to be told, in order, for a process that mounts by itself. Topmost layer first.
     ///
-    /// An error if a path cannot be said that way: longer than 255 bytes; and below Linux 6.5, where all layers are one value,
+    /// An error if a path cannot be said that way: longer than 255 bytes; and below Linux 6.7, where all layers are one value,
     /// a comma or more than 255 bytes in all. [`mount`](Self::mount) has a way around that.
     ///
     /// ```
@@ -109,12 +112,12 @@ impl Overlay {
     }
 
     /// A mount that no path leads to. Wants CAP_SYS_ADMIN. One layer without an upper one is seen read-only as it is, without the
-    /// mounts below it. Linux 6.5 and later: fsopen(2) and `lowerdir+`; before: mount(2) in
+    /// mounts below it. Linux 6.7 and later: fsopen(2) and `lowerdir+`; before: mount(2) in
     /// a mount namespace of a thread that is made for it.
     #[doc(alias = "fsopen")]
     pub fn mount(&self) -> Result<DetachedMount> {
         self.check()?;
-        mount::detached(self)
+        mount::detached(self).map_err(|e| check::explain(self, e))
     }
 
     /// Mounted at a directory of the caller's mount namespace.
@@ -129,5 +132,13 @@ impl Overlay {
     /// ```
     pub fn mount_at(&self, target: impl AsRef<Path>) -> Result<Mounted> {
         self.mount()?.attach(target)
+    }
+
+    /// Every directory with what it is called.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let lower = self.layers.iter().map(|layer| ("lower layer", layer.as_path()));
+        let upper = self.upper.iter().map(|upper| ("upper layer", upper.directory.as_path()));
+        let work = self.upper.iter().map(|upper| ("work directory", upper.work.as_path()));
+        lower.chain(upper).chain(work)
     }
 }

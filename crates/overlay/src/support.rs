@@ -41,7 +41,8 @@ pub fn supported() -> Result<()> {
 #[must_use]
 pub fn can_hold_upper(directory: impl AsRef<Path>) -> bool {
     // f_type is signed on some architectures; the numbers have 32 bits.
-    rustix::fs::statfs(directory.as_ref()).is_ok_and(|fs| UPPERS.contains(&((fs.f_type as u64) & 0xffff_ffff)))
+    rustix::fs::statfs(directory.as_ref())
+        .is_ok_and(|fs| UPPERS.contains(&((fs.f_type as u64) & 0xffff_ffff)))
 }
 
 pub(crate) fn context() -> Result<OwnedFd, Errno> {
@@ -51,7 +52,9 @@ pub(crate) fn context() -> Result<OwnedFd, Errno> {
 pub(crate) fn no_overlay(errno: Errno) -> Error {
     let error = Error::io("overlay", &io::Error::from(errno));
     match errno {
-        Errno::NODEV => error.with_hint("this kernel has no overlayfs: `modprobe overlay`, or CONFIG_OVERLAY_FS=y"),
+        Errno::NODEV => {
+            error.with_hint("this kernel has no overlayfs: `modprobe overlay`, or CONFIG_OVERLAY_FS=y")
+        }
         _ => error,
     }
 }
