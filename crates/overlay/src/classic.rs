@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags, mount_change, open_tree, unmount};
 use rustix::thread::UnshareFlags;
 use sys_mount::Mount;
 
@@ -42,7 +42,10 @@ fn on_thread(options: &str) -> io::Result<DetachedMount> {
     // layer it would not do: the names of the root, the current directory and a descriptor all lead below (path_resolution(7)).
     Mount::builder().fstype("overlay").data(options).mount("overlay", "/")?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    Ok(DetachedMount::new(open_tree(rustix::fs::CWD, "/..", flags)?))
+    let detached = open_tree(rustix::fs::CWD, "/..", flags)?;
+    // Whoever waits for a thread does not wait for the end of its namespace, which would keep the overlay a little longer.
+    unmount("/..", UnmountFlags::DETACH)?;
+    Ok(DetachedMount::new(detached))
 }
 
 fn explain(error: &io::Error) -> Error {

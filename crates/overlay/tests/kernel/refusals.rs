@@ -146,18 +146,22 @@ fn by_bind_mount() {
 
 fn read_only_upper() {
     let tree = Tree::new();
-    let other = scratch();
-    mount("tmpfs", &other, "tmpfs", MountFlags::empty(), None).unwrap();
-    let (upper, work) = (other.join("upper"), other.join("work"));
-    fs::create_dir(&upper).unwrap();
-    fs::create_dir(&work).unwrap();
-    let overlay = tree.read_only().writable(&upper, &work);
-    works(&overlay);
-    fs::remove_dir_all(work.join("work")).ok();
-    mount_remount(&other, MountFlags::RDONLY, c"").unwrap();
-    let error = fails(&overlay, ErrorKind::InvalidInput, &[&upper]);
-    assert!(error.to_string().contains("read-only"), "{error}");
-    unmount(&other, UnmountFlags::empty()).unwrap();
+    for read_only in [false, true] {
+        let other = scratch();
+        mount("tmpfs", &other, "tmpfs", MountFlags::empty(), None).unwrap();
+        let (upper, work) = (other.join("upper"), other.join("work"));
+        fs::create_dir(&upper).unwrap();
+        fs::create_dir(&work).unwrap();
+        let overlay = tree.read_only().writable(&upper, &work);
+        if read_only {
+            mount_remount(&other, MountFlags::RDONLY, c"").unwrap();
+            let error = fails(&overlay, ErrorKind::InvalidInput, &[&upper]);
+            assert!(error.to_string().contains("read-only"), "{error}");
+        } else {
+            works(&overlay);
+        }
+        unmount(&other, UnmountFlags::empty()).unwrap();
+    }
 }
 
 fn upper_on_overlay() {
