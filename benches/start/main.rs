@@ -71,7 +71,6 @@ fn command(root: &Path, group: &Cgroup, program: &str) -> Result<Command, Box<dy
     for mount in [Mount::proc(), Mount::dev(), Mount::devpts(), Mount::shm(SHM), Mount::mqueue(), Mount::sysfs()] {
         command.mount(mount);
     }
-    command.stdin(Stdio::null());
     Ok(command)
 }
 

@@ -79,6 +79,8 @@ impl Child {
         if let Some((status, _)) = self.ended {
             return Ok(status);
         }
+        // It ends right after the program; what it said before stays in the socket. One wait instead of two.
+        self.monitor().reap();
         loop {
             match self.monitor().receive(true).map_err(|e| Error::io("cannot wait for the program", &e))? {
                 Received::Message(message, _) if message.kind == ENDED => {
@@ -88,12 +90,10 @@ impl Child {
                     };
                     let status = monitor::status(&message);
                     self.ended = Some((status, usage));
-                    self.monitor().reap();
                     return Ok(status);
                 }
                 Received::Message(..) | Received::Nothing => {}
                 Received::End => {
-                    self.monitor().reap();
                     return Err(Error::lost("nobody knows how the program ended: its monitor was killed"));
                 }
             }
@@ -107,7 +107,7 @@ impl Child {
 
     /// Waits for the end, but no longer than this.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
-        if self.ended.is_none() && !kernel::ended_within(self.pidfd.as_fd(), timeout) {
+        if self.ended.is_none() && !kernel::readable_within(self.pidfd.as_fd(), timeout) {
             return Ok(None);
         }
         self.wait().map(Some)

@@ -6,6 +6,7 @@
 
 use std::ffi::c_void;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use crate::sys::call;
@@ -20,14 +21,15 @@ pub(crate) struct Start<'a> {
     pub report: RawFd,
 }
 
-const STACK: usize = 32 << 10;
-const GUARD: usize = 64 << 10;
+/// Of `child`, which calls nothing that it does not see: far more than it needs.
+const STACK: usize = 8 << 10;
 const AT_EMPTY_PATH: usize = 0x1000;
 const CLOSE_RANGE_CLOEXEC: usize = 4;
 
 /// Clones and executes the launcher in the child. Returns its pidfd when that has happened.
 pub(crate) fn start(start: &Start<'_>) -> io::Result<OwnedFd> {
-    let stack = Stack::new()?;
+    // On the caller's own stack: it is held while the child runs, and a mapping would cost more than the clone.
+    let mut stack = MaybeUninit::<[u128; STACK / 16]>::uninit();
     let mut pidfd: RawFd = -1;
     let all = u64::MAX;
     let mut before = 0u64;
@@ -41,7 +43,7 @@ pub(crate) fn start(start: &Start<'_>) -> io::Result<OwnedFd> {
         );
     }
     // SAFETY: `stack` and `start` outlive the child's use of them, since CLONE_VFORK holds us until it executes or ends.
-    let pid = unsafe { clone(stack.0, &mut pidfd, child, start as *const Start<'_> as *mut c_void) };
+    let pid = unsafe { clone(stack.as_mut_ptr().cast(), &mut pidfd, child, start as *const Start<'_> as *mut c_void) };
     // SAFETY: as above.
     unsafe {
         call(
@@ -137,32 +139,5 @@ unsafe extern "C" fn child(data: *mut c_void) -> ! {
         loop {
             call(libc::SYS_exit_group as usize, [127, 0, 0, 0, 0, 0]);
         }
-    }
-}
-
-/// A stack of the child's own. Pages below it that cannot be touched catch an overflow.
-struct Stack(*mut c_void);
-
-impl Stack {
-    fn new() -> io::Result<Self> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
-        // SAFETY: a new anonymous mapping.
-        let low = unsafe { libc::mmap(std::ptr::null_mut(), GUARD + STACK, libc::PROT_NONE, flags, -1, 0) };
-        if low == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let stack = Self(low.wrapping_byte_add(GUARD));
-        // SAFETY: inside the mapping just made.
-        if unsafe { libc::mprotect(stack.0, STACK, libc::PROT_READ | libc::PROT_WRITE) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(stack)
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: exactly what `new` mapped, and nobody runs on it any more.
-        unsafe { libc::munmap(self.0.wrapping_byte_sub(GUARD), GUARD + STACK) };
     }
 }

@@ -129,13 +129,13 @@ pub(crate) fn send_byte(socket: BorrowedFd<'_>, byte: u8) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the process of this pidfd ends within this time.
-pub(crate) fn ended_within(pidfd: BorrowedFd<'_>, timeout: Duration) -> bool {
+/// Whether there is something to read within this time, or the end: of a pidfd, the end of its process.
+pub(crate) fn readable_within(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
     let deadline = Instant::now().checked_add(timeout);
     loop {
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| left.try_into().ok());
-        match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], left.as_ref()) {
+        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], left.as_ref()) {
             Err(Errno::INTR) => {}
             ready => return ready.is_ok_and(|count| count > 0),
         }

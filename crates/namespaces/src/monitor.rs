@@ -53,6 +53,12 @@ impl Monitor {
         kernel::reap(self.pidfd.as_fd(), true).ok();
     }
 
+    /// Breaks the lifeline; waits for the end.
+    pub(crate) fn abandon(&self) {
+        rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both).ok();
+        self.reap();
+    }
+
     /// The lifeline is disarmed: the child goes on when the caller ends.
     pub(crate) fn detach(self) -> io::Result<()> {
         kernel::send_byte(self.control.as_fd(), DETACH)?;
@@ -64,7 +70,7 @@ impl Monitor {
     pub(crate) fn end(self) {
         let Self { pidfd, control } = self;
         drop(control);
-        if !kernel::ended_within(pidfd.as_fd(), PATIENCE) || !kernel::reap(pidfd.as_fd(), false).unwrap_or(true) {
+        if !kernel::readable_within(pidfd.as_fd(), PATIENCE) || !kernel::reap(pidfd.as_fd(), false).unwrap_or(true) {
             orphan(pidfd);
         }
     }

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::child::Child;
 use crate::clone;
@@ -39,6 +40,9 @@ impl Plan {
     }
 }
 
+/// How long a start takes at most before it is asked whether its group is frozen: that question would be a tenth of a start.
+const PATIENCE: Duration = Duration::from_millis(30);
+
 struct Started {
     monitor: Monitor,
     report: OwnedFd,
@@ -47,9 +51,6 @@ struct Started {
 
 fn start(plan: &Plan, hold: bool) -> Result<Started> {
     monitor::reap_orphans();
-    if let Some(group) = &plan.cgroup {
-        refuse_frozen(group.as_fd())?;
-    }
     let ends = Ends::open(&plan.stdio)?;
     let failed = |e: io::Error| Error::io("cannot prepare the start", &e);
     let (report, theirs) = io::pipe().map_err(failed)?;
@@ -101,8 +102,21 @@ impl From<(Error, Monitor)> for Error {
 
 /// Waits until the program has been executed, or the start has failed.
 pub(crate) fn executed(plan: &Plan, report: OwnedFd, monitor: &Monitor) -> Result<()> {
-    let mut bytes = Vec::new();
-    std::fs::File::from(report).read_to_end(&mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
+    let (mut report, mut bytes) = (std::fs::File::from(report), Vec::new());
+    loop {
+        if kernel::readable_within(report.as_fd(), PATIENCE) {
+            let mut some = [0; 64];
+            match report.read(&mut some) {
+                Ok(0) => break,
+                Ok(count) => bytes.extend_from_slice(&some[..count]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("cannot read the report", &e)),
+            }
+        } else if plan.cgroup.as_ref().is_some_and(|group| is_frozen(group.as_fd())) {
+            monitor.abandon();
+            return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
+        }
+    }
     let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
     // READY is overtaken by a failure of the exec after it: the last report counts.
     let last = bytes.len().wrapping_sub(size_of::<Report>());
@@ -154,16 +168,12 @@ fn explain(plan: &Plan, step: u32, errno: i32) -> Error {
     }
 }
 
-/// A child born into a frozen group would never get to the exec, nor its caller to an answer.
-fn refuse_frozen(group: BorrowedFd<'_>) -> Result<()> {
+/// A child born into a frozen group never gets to the exec. One that is no cgroup v2 directory, or its root, cannot be frozen.
+fn is_frozen(group: BorrowedFd<'_>) -> bool {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(group, "cgroup.events", flags, rustix::fs::Mode::empty()) else {
-        return Ok(()); // not a cgroup v2 directory, or its root: the clone will tell
-    };
-    let mut text = String::new();
-    let read = std::fs::File::from(file).read_to_string(&mut text);
-    if read.is_ok() && text.lines().any(|line| line == "frozen 1") {
-        return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
-    }
-    Ok(())
+    let file = rustix::fs::openat(group, "cgroup.events", flags, rustix::fs::Mode::empty());
+    file.is_ok_and(|file| {
+        let mut text = String::new();
+        std::fs::File::from(file).read_to_string(&mut text).is_ok() && text.lines().any(|line| line == "frozen 1")
+    })
 }
