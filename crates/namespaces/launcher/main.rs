@@ -32,18 +32,27 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
         let number = |n: usize| decimal(*stack.add(1 + n) as *const u8);
         let (plan, length, report) = (number(1), number(2), number(3));
         default_signals();
-        let base = call(nr::MMAP, [0, length, 3 /* read, write */, 2 /* private */, plan, 0]);
-        let failed = if base < 0 {
-            Report { step: BEFORE, errno: -base as i32 }
-        } else {
-            call(nr::CLOSE, [plan, 0, 0, 0, 0, 0]);
-            match launch(base as *mut u8, length) {
-                Ok(()) => exit(0),
-                Err(failed) => failed,
-            }
+        let failed = match read(plan, length).and_then(|base| launch(base, length)) {
+            Ok(()) => exit(0),
+            Err(failed) => failed,
         };
         call(nr::WRITE, [report, &raw const failed as usize, size_of::<Report>(), 0, 0, 0]);
         exit(125)
+    }
+}
+
+/// The plan in memory of our own: a message of the control socket, or the contents of a file. Its descriptor stays open, it may be
+/// the control socket's.
+unsafe fn read(plan: usize, length: usize) -> Result<*mut u8, Report> {
+    // SAFETY: a new anonymous mapping, filled as far as it reaches.
+    unsafe {
+        let base = call(nr::MMAP, [0, length, 3 /* read, write */, 0x22 /* private, anonymous */, usize::MAX, 0]);
+        let got = if base < 0 { base } else { call(nr::READ, [plan, base as usize, length, 0, 0, 0]) };
+        match got {
+            got if got == length as isize => Ok(base as *mut u8),
+            got if got < 0 => Err(Report { step: BEFORE, errno: -got as i32 }),
+            _ => Err(Report { step: BEFORE, errno: sys::EBADMSG }),
+        }
     }
 }
 

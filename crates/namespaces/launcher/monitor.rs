@@ -44,8 +44,8 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
         // Not before the maps: what is not dumpable belongs to root in /proc.
         call(nr::PRCTL, [4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0, 0]);
         let started = Message { kind: STARTED, code: child.pid, ..EMPTY };
-        send(run.header.control, &started, child.pidfd);
         if run.header.hold != 0 {
+            send(run.header.control, &started, child.pidfd);
             let mut word = 0u8;
             while call(nr::READ, [run.header.control as usize, &raw mut word as usize, 1, 0, 0, 0]) == -EINTR {}
             if word != GO {
@@ -53,6 +53,11 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
             }
         }
         call(nr::WRITE, [child.go as usize, c"g".as_ptr() as usize, 1, 0, 0, 0]);
+        // What is left to do here can be done while the child waits for something.
+        call(nr::SCHED_YIELD, [0; 6]);
+        if run.header.hold == 0 {
+            send(run.header.control, &started, child.pidfd);
+        }
     }
     Ok(())
 }

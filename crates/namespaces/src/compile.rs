@@ -171,7 +171,7 @@ fn mounts(command: &Command, user: bool, steps: &mut Steps) -> Result<()> {
     }
     let makes = root(command, user, steps)?;
     for mount in &command.mounts {
-        one_mount(mount, makes, user, steps)?;
+        one_mount(mount, command.root.is_some(), makes, user, steps)?;
     }
     if command.root.is_some() {
         let dot = || Arg::Text(c".".into());
@@ -225,10 +225,17 @@ fn root(command: &Command, user: bool, steps: &mut Steps) -> Result<bool> {
     Ok(makes)
 }
 
-fn one_mount(mount: &Mount, makes: bool, user: bool, steps: &mut Steps) -> Result<()> {
+fn one_mount(mount: &Mount, rooted: bool, makes: bool, user: bool, steps: &mut Steps) -> Result<()> {
     let target = mount.target.display().to_string();
     let mut directory = true;
     let slot = match &mount.what {
+        What::Filesystem(filesystem) if rooted && mount.strict && filesystem.is_plain() => {
+            if makes {
+                steps.make_mount_point(&mount.target, true, true)?;
+            }
+            steps.mount_point(&mount.target, true)?;
+            return steps.mount_there(filesystem, &target);
+        }
         What::Filesystem(filesystem) => {
             steps.filesystem(filesystem, MOUNT, &target)?;
             MOUNT

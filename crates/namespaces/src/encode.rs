@@ -1,7 +1,8 @@
 //! A plan as the bytes that the launcher reads.
 
 use std::ffi::CString;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use crate::plan::{Arg, Plan, Section};
 use crate::stdio::Ends;
@@ -15,115 +16,95 @@ pub(crate) struct Channels<'a> {
     pub ends: &'a Ends,
 }
 
-/// Cells and bytes, each with offsets relative to its own start until the layout is known.
-#[derive(Default)]
+/// What the steps point to, with its place in the plan.
 struct Heap {
-    cells: Vec<Option<usize>>,
+    cells_at: usize,
+    cells: Vec<u64>,
+    bytes_at: usize,
     bytes: Vec<u8>,
 }
 
 impl Heap {
     /// Eight-byte aligned: structures want it.
-    fn keep(&mut self, bytes: &[u8]) -> usize {
-        let at = self.bytes.len();
+    fn keep(&mut self, bytes: &[u8]) -> u64 {
+        let at = self.bytes_at + self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
-        at
+        at as u64
     }
 
-    fn table(&mut self, strings: &[CString]) -> usize {
-        let entries: Vec<_> = strings.iter().map(|s| Some(self.keep(s.as_bytes_with_nul()))).collect();
-        let at = self.cells.len();
-        self.cells.extend(entries);
-        self.cells.push(None);
-        at
+    fn table(&mut self, strings: &[CString]) -> u64 {
+        let at = self.cells_at + 8 * self.cells.len();
+        for string in strings {
+            let place = self.keep(string.as_bytes_with_nul());
+            self.cells.push(place);
+        }
+        self.cells.push(0);
+        at as u64
     }
-}
-
-enum Place {
-    Value(u64),
-    Slot(u64),
-    Cell(usize),
-    Byte(usize),
 }
 
 pub(crate) fn encode(plan: &Plan, channels: &Channels<'_>) -> Vec<u8> {
-    let mut heap = Heap::default();
-    let places: Vec<Vec<Place>> = plan
-        .steps
-        .iter()
-        .map(|step| step.args.iter().map(|arg| place(arg, &mut heap, channels.ends)).collect())
-        .collect();
+    let args = plan.steps.iter().flat_map(|step| &step.args);
+    let cells = args.filter_map(|arg| if let Arg::Table(strings) = arg { Some(strings.len() + 1) } else { None }).sum();
     let cells_at = size_of::<Header>() + plan.steps.len() * size_of::<Step>();
-    let bytes_at = cells_at + heap.cells.len() * 8;
-    let length = bytes_at + heap.bytes.len() + 8;
+    let bytes_at = cells_at + 8 * cells;
+    let mut heap = Heap { cells_at, cells: Vec::with_capacity(cells), bytes_at, bytes: Vec::with_capacity(4096) };
 
-    let mut out = Vec::with_capacity(length);
-    header(plan, channels, heap.cells.len(), length, &mut out);
-    for (step, places) in plan.steps.iter().zip(&places) {
-        out.extend(step.call.to_ne_bytes());
-        let bits = |wanted: fn(&Place) -> bool| {
-            places.iter().enumerate().fold(0u8, |bits, (n, p)| bits | (u8::from(wanted(p)) << n))
-        };
-        out.push(bits(|p| matches!(p, Place::Cell(_) | Place::Byte(_))));
-        out.push(bits(|p| matches!(p, Place::Slot(_))));
-        out.push(step.save.map_or(0, |slot| slot + 1));
-        out.push(step.retries);
-        out.extend(step.ignore.iter().flat_map(|e| e.to_ne_bytes()));
-        // Step is eight-byte aligned after 16 bytes.
-        for n in 0..6 {
-            let value = match places.get(n) {
-                None => 0,
-                Some(Place::Value(value) | Place::Slot(value)) => *value,
-                Some(Place::Cell(at)) => (cells_at + 8 * at) as u64,
-                Some(Place::Byte(at)) => (bytes_at + at) as u64,
+    let mut out = Vec::with_capacity(bytes_at + 4096);
+    out.resize(size_of::<Header>(), 0);
+    for step in &plan.steps {
+        let (mut places, mut slots, mut values) = (0u8, 0u8, [0u64; 6]);
+        for (n, (arg, value)) in step.args.iter().zip(&mut values).enumerate() {
+            match arg {
+                Arg::Text(_) | Arg::Bytes(_) | Arg::Table(_) => places |= 1 << n,
+                Arg::Slot(_) => slots |= 1 << n,
+                Arg::Number(_) | Arg::Descriptor(_) | Arg::Standard(_) => {}
+            }
+            *value = match arg {
+                Arg::Number(value) => *value,
+                Arg::Descriptor(fd) => fd.as_raw_fd() as u64,
+                Arg::Standard(n) => {
+                    channels.ends.child.get(*n).and_then(Option::as_ref).map_or(u64::MAX, |fd| fd.as_raw_fd() as u64)
+                }
+                Arg::Slot(slot) => (*slot).into(),
+                Arg::Text(text) => heap.keep(text.as_bytes_with_nul()),
+                Arg::Bytes(bytes) => heap.keep(bytes),
+                Arg::Table(strings) => heap.table(strings),
             };
-            out.extend(value.to_ne_bytes());
+        }
+        out.extend_from_slice(&step.call.to_ne_bytes());
+        out.extend_from_slice(&[places, slots, step.save.map_or(0, |slot| slot + 1), step.retries]);
+        for errno in step.ignore {
+            out.extend_from_slice(&errno.to_ne_bytes());
+        }
+        // Step is eight-byte aligned after 16 bytes.
+        for value in values {
+            out.extend_from_slice(&value.to_ne_bytes());
         }
     }
     for cell in &heap.cells {
-        out.extend(cell.map_or(0, |at| (bytes_at + at) as u64).to_ne_bytes());
+        out.extend_from_slice(&cell.to_ne_bytes());
     }
-    out.extend(&heap.bytes);
-    out.extend([0; 8]);
+    out.extend_from_slice(&heap.bytes);
+    out.extend_from_slice(&[0; 8]);
+    let length = out.len();
+    header(plan, channels, cells, length, &mut out);
     out
 }
 
-fn place(arg: &Arg, heap: &mut Heap, ends: &Ends) -> Place {
-    match arg {
-        Arg::Number(value) => Place::Value(*value),
-        Arg::Descriptor(fd) => Place::Value(fd.as_raw_fd() as u64),
-        Arg::Standard(n) => {
-            Place::Value(ends.child.get(*n).and_then(Option::as_ref).map_or(u64::MAX, |fd| fd.as_raw_fd() as u64))
-        }
-        Arg::Slot(slot) => Place::Slot((*slot).into()),
-        Arg::Text(text) => Place::Byte(heap.keep(text.as_bytes_with_nul())),
-        Arg::Bytes(bytes) => Place::Byte(heap.keep(bytes)),
-        Arg::Table(strings) => Place::Cell(heap.table(strings)),
-    }
-}
-
-fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out: &mut Vec<u8>) {
+/// Into the room that is left for it.
+fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out: &mut [u8]) {
     let count = |section| plan.steps.iter().filter(|s| s.section == section).count() as u32;
-    for word in [
-        MAGIC,
-        length as u32,
-        cells as u32,
-        count(Section::Prepare),
-        count(Section::Maps),
-        count(Section::Child),
-    ] {
-        out.extend(word.to_ne_bytes());
-    }
-    out.extend(plan.clone_flags.to_ne_bytes());
-    let number = |fd: &Option<_>| fd.as_ref().map_or(-1, |fd: &std::sync::Arc<std::os::fd::OwnedFd>| fd.as_raw_fd());
-    for word in [number(&plan.cgroup), number(&plan.procs), channels.report, channels.control] {
-        out.extend(word.to_ne_bytes());
-    }
-    out.extend(u32::from(channels.hold).to_ne_bytes());
-    out.extend(0u32.to_ne_bytes());
-    for n in 0..KEPT {
-        out.extend(plan.kept.get(n).map_or(-1, |fd| fd.as_raw_fd()).to_ne_bytes());
+    let number = |fd: &Option<Arc<OwnedFd>>| fd.as_ref().map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned());
+    let [low, high] = if cfg!(target_endian = "little") { [0, 32] } else { [32, 0] }.map(|by| (plan.clone_flags >> by) as u32);
+    let words = [MAGIC, length as u32, cells as u32, count(Section::Prepare), count(Section::Maps), count(Section::Child)]
+        .into_iter()
+        .chain([low, high, number(&plan.cgroup), number(&plan.procs)])
+        .chain([channels.report.cast_unsigned(), channels.control.cast_unsigned(), channels.hold.into(), 0])
+        .chain((0..KEPT).map(|n| plan.kept.get(n).map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned())));
+    for (place, word) in out.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_ne_bytes());
     }
 }
 

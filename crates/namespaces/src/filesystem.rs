@@ -98,6 +98,12 @@ impl Filesystem {
         self
     }
 
+    /// Whether mount(2) makes it as well: nothing is to be put into it, and read-only would be said of the file system, not of
+    /// the mount.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.entries.is_empty() && self.attributes & RDONLY == 0
+    }
+
     fn attribute(mut self, attribute: u64) -> Self {
         self.attributes |= attribute;
         self

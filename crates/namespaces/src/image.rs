@@ -68,6 +68,7 @@ pub(crate) fn data(bytes: &[u8]) -> io::Result<OwnedFd> {
         other => other?,
     };
     write_all(file.as_fd(), bytes)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
     Ok(file)
 }
 

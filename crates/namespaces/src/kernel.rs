@@ -129,13 +129,28 @@ pub(crate) fn send_byte(socket: BorrowedFd<'_>, byte: u8) -> io::Result<()> {
     Ok(())
 }
 
+/// A whole message to the other end of a socket, if it takes one of that size now.
+pub(crate) fn send_whole(socket: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+    let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
+    rustix::net::send(socket, bytes, flags).is_ok_and(|sent| sent == bytes.len())
+}
+
+/// Whether the other end of a pipe is closed within this time. What is written there meanwhile does not wake anybody.
+pub(crate) fn closed_within(pipe: BorrowedFd<'_>, timeout: Duration) -> bool {
+    polled(pipe, PollFlags::empty(), timeout)
+}
+
 /// Whether there is something to read within this time, or the end: of a pidfd, the end of its process.
 pub(crate) fn readable_within(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
+    polled(fd, PollFlags::IN, timeout)
+}
+
+fn polled(fd: BorrowedFd<'_>, wanted: PollFlags, timeout: Duration) -> bool {
     let deadline = Instant::now().checked_add(timeout);
     loop {
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| left.try_into().ok());
-        match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], left.as_ref()) {
+        match poll(&mut [PollFd::from_borrowed_fd(fd, wanted)], left.as_ref()) {
             Err(Errno::INTR) => {}
             ready => return ready.is_ok_and(|count| count > 0),
         }

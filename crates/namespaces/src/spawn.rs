@@ -43,6 +43,9 @@ impl Plan {
 /// How long a start takes at most before it is asked whether its group is frozen: that question would be a tenth of a start.
 const PATIENCE: Duration = Duration::from_millis(30);
 
+/// The longest plan that goes through the control socket.
+const MESSAGE: usize = 64 << 10;
+
 struct Started {
     monitor: Monitor,
     report: OwnedFd,
@@ -58,11 +61,14 @@ fn start(plan: &Plan, hold: bool) -> Result<Started> {
     let (control, far) = kernel::control_pair().map_err(failed)?;
     let channels = Channels { report: theirs.as_raw_fd(), control: far.as_raw_fd(), hold, ends: &ends };
     let bytes = encode(plan, &channels);
-    let data = image::data(&bytes).map_err(failed)?;
-    let mut keep: Vec<RawFd> = vec![data.as_raw_fd(), theirs.as_raw_fd(), far.as_raw_fd()];
+    // A message costs half of what a file does; what does not fit into one is a file.
+    let sent = bytes.len() <= MESSAGE && kernel::send_whole(control.as_fd(), &bytes);
+    let file = if sent { None } else { Some(image::data(&bytes).map_err(failed)?) };
+    let data = file.as_ref().unwrap_or(&far).as_raw_fd();
+    let mut keep: Vec<RawFd> = vec![theirs.as_raw_fd(), far.as_raw_fd(), data];
     keep.extend(plan.descriptors());
     keep.extend(ends.child.iter().flatten().map(|fd| fd.as_raw_fd()));
-    let numbers = [data.as_raw_fd() as usize, bytes.len(), theirs.as_raw_fd() as usize].map(argument);
+    let numbers = [data as usize, bytes.len(), theirs.as_raw_fd() as usize].map(argument);
     let [plan_fd, length, report_fd] = &numbers;
     let argv = [
         c"isolate-launcher".as_ptr(),
@@ -102,21 +108,14 @@ impl From<(Error, Monitor)> for Error {
 
 /// Waits until the program has been executed, or the start has failed.
 pub(crate) fn executed(plan: &Plan, report: OwnedFd, monitor: &Monitor) -> Result<()> {
-    let (mut report, mut bytes) = (std::fs::File::from(report), Vec::new());
-    loop {
-        if kernel::readable_within(report.as_fd(), PATIENCE) {
-            let mut some = [0; 64];
-            match report.read(&mut some) {
-                Ok(0) => break,
-                Ok(count) => bytes.extend_from_slice(&some[..count]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io("cannot read the report", &e)),
-            }
-        } else if plan.cgroup.as_ref().is_some_and(|group| is_frozen(group.as_fd())) {
+    while !kernel::closed_within(report.as_fd(), PATIENCE) {
+        if plan.cgroup.as_ref().is_some_and(|group| is_frozen(group.as_fd())) {
             monitor.abandon();
             return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
         }
     }
+    let mut bytes = Vec::new();
+    std::fs::File::from(report).read_to_end(&mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
     let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
     // READY is overtaken by a failure of the exec after it: the last report counts.
     let last = bytes.len().wrapping_sub(size_of::<Report>());

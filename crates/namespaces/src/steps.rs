@@ -1,6 +1,6 @@
 //! The vocabulary of a plan: each function adds the calls for one thing, with the words for them.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -113,6 +113,31 @@ impl Steps {
         const BOTH_EMPTY: u64 = 0x4 | 0x40; // MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
         let args = vec![Arg::Slot(slot), empty(), Arg::Slot(TARGET), empty(), Arg::Number(BOTH_EMPTY)];
         self.call(Section::Child, words, libc::SYS_move_mount, args);
+    }
+
+    /// A file system of our own over `TARGET`, by the one call that costs half of what fsopen(2) and its sisters do. The values are
+    /// ours: no comma is in them.
+    pub(crate) fn mount_there(&mut self, filesystem: &Filesystem, shown: &str) -> Result<()> {
+        let kind = Path::new(&filesystem.kind);
+        let words = format!("mount {} on {shown}", filesystem.kind);
+        let mut options = OsString::new();
+        for (key, value) in &filesystem.parameters {
+            if !options.is_empty() {
+                options.push(",");
+            }
+            options.push(key);
+            if let Some(value) = value {
+                options.push("=");
+                options.push(value);
+            }
+        }
+        // The attributes of fsmount(2) have the numbers of mount(2)'s flags.
+        let flags = Arg::Number(filesystem.attributes);
+        let args = vec![text(kind)?, Arg::Text(c".".into()), text(kind)?, flags, c_string(&options).map(Arg::Text)?];
+        self.call(Section::Child, format!("enter the mount point {shown}"), libc::SYS_fchdir, vec![Arg::Slot(TARGET)]);
+        self.call(Section::Child, words, libc::SYS_mount, args);
+        self.call(Section::Child, "return to the root", libc::SYS_fchdir, vec![Arg::Slot(ROOT)]);
+        Ok(())
     }
 
     /// Puts the mount in `slot` over `/` and goes there. `/` itself still means the old root.
