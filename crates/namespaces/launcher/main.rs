@@ -89,8 +89,7 @@ unsafe fn launch(base: *mut u8, length: usize) -> Result<(), Report> {
         let child = monitor::Child { pid: pid as i32, pidfd, go: go[1] };
         monitor::release(&mut run, &child)?;
         let (control, kept) = (run.header.control, run.header.kept);
-        call(nr::MUNMAP, [base as usize, length, 0, 0, 0, 0]);
-        monitor::watch(control, kept, &child);
+        monitor::watch((base as usize, length), control, kept, &child);
     }
     Ok(())
 }

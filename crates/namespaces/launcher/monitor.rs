@@ -53,8 +53,6 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
             }
         }
         call(nr::WRITE, [child.go as usize, c"g".as_ptr() as usize, 1, 0, 0, 0]);
-        // What is left to do here can be done while the child waits for something.
-        call(nr::SCHED_YIELD, [0; 6]);
         if run.header.hold == 0 {
             send(run.header.control, &started, child.pidfd);
         }
@@ -65,22 +63,23 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
 /// Waits for the child's end and passes it on. Does not return before.
 ///
 /// # Safety
-/// Every descriptor but those named here may be closed.
-pub(crate) unsafe fn watch(control: i32, kept: [i32; KEPT], child: &Child) {
+/// Every descriptor but those named here may be closed, and the plan unmapped.
+pub(crate) unsafe fn watch(plan: (usize, usize), control: i32, kept: [i32; KEPT], child: &Child) {
+    let mut polls = [
+        Poll { fd: child.pidfd, events: POLLIN, revents: 0 },
+        Poll { fd: control, events: POLLIN, revents: 0 },
+    ];
     // SAFETY: numbers, and memory on this stack.
     unsafe {
-        // The caller's directory must not stay busy on our account.
-        call(nr::CHDIR, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]);
-        let [a, b, c, d, e, f] = kept;
-        close_all_but(&[control, child.pidfd, child.go, a, b, c, d, e, f]);
-        let mut polls = [
-            Poll { fd: child.pidfd, events: POLLIN, revents: 0 },
-            Poll { fd: control, events: POLLIN, revents: 0 },
-        ];
+        let mut timeout = &raw const TIDY as usize;
         loop {
-            call(nr::PPOLL, [polls.as_mut_ptr() as usize, 2, 0, 0, 8, 0]);
+            let ready = call(nr::PPOLL, [polls.as_mut_ptr() as usize, 2, timeout, 0, 8, 0]);
             if polls[0].revents != 0 {
                 break;
+            }
+            if ready == 0 {
+                timeout = 0;
+                tidy(plan, control, kept, child);
             }
             if polls[1].revents == 0 {
                 continue;
@@ -99,6 +98,20 @@ pub(crate) unsafe fn watch(control: i32, kept: [i32; KEPT], child: &Child) {
             }
         }
         send(control, &reap(child), -1);
+    }
+}
+
+/// Two milliseconds: while the child starts, and wants the processor, its monitor does nothing that can wait.
+static TIDY: [u64; 2] = [0, 2_000_000];
+
+/// Gives back what only the start needed.
+unsafe fn tidy(plan: (usize, usize), control: i32, [a, b, c, d, e, f]: [i32; KEPT], child: &Child) {
+    // SAFETY: the plan is not read any more.
+    unsafe {
+        call(nr::MUNMAP, [plan.0, plan.1, 0, 0, 0, 0]);
+        // The caller's directory must not stay busy on our account.
+        call(nr::CHDIR, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]);
+        close_all_but(&[control, child.pidfd, child.go, a, b, c, d, e, f]);
     }
 }
 

@@ -39,7 +39,6 @@ pub(crate) mod nr {
     pub(crate) const MMAP: usize = 9;
     pub(crate) const MUNMAP: usize = 11;
     pub(crate) const RT_SIGACTION: usize = 13;
-    pub(crate) const SCHED_YIELD: usize = 24;
     pub(crate) const NANOSLEEP: usize = 35;
     pub(crate) const SENDMSG: usize = 46;
     pub(crate) const CLONE: usize = 56;
@@ -63,7 +62,6 @@ pub(crate) mod nr {
     pub(crate) const MUNMAP: usize = 215;
     pub(crate) const RT_SIGACTION: usize = 134;
     pub(crate) const NANOSLEEP: usize = 101;
-    pub(crate) const SCHED_YIELD: usize = 124;
     pub(crate) const SENDMSG: usize = 211;
     pub(crate) const CLONE: usize = 220;
     pub(crate) const EXECVE: usize = 221;

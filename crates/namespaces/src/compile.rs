@@ -109,9 +109,6 @@ impl Namespaces {
         if command.loopback {
             steps.loopback_up();
         }
-        if command.new_session {
-            steps.call(Section::Child, "lead a new session", libc::SYS_setsid, vec![]);
-        }
         if self.cgroup {
             let flag = vec![Arg::Number(Namespace::Cgroup.flag())];
             steps.call(Section::Child, "make a new cgroup namespace", libc::SYS_unshare, flag);
@@ -313,6 +310,10 @@ fn last(command: &Command, steps: &mut Steps) -> Result<()> {
     }
     if let Some(mask) = command.umask {
         steps.call(child, format!("set the umask {mask:03o}"), libc::SYS_umask, vec![Arg::Number(mask.into())]);
+    }
+    // Late: a session is a group of the scheduler (sched(7), autogroups), and entering one costs the processor.
+    if command.new_session {
+        steps.call(child, "lead a new session", libc::SYS_setsid, vec![]);
     }
     let death = vec![Arg::Number(libc::PR_SET_PDEATHSIG as u64), Arg::Number(libc::SIGKILL as u64)];
     steps.call(child, "end with the monitor", libc::SYS_prctl, death);

@@ -129,6 +129,20 @@ pub(crate) fn send_byte(socket: BorrowedFd<'_>, byte: u8) -> io::Result<()> {
     Ok(())
 }
 
+/// Up to the end of file, or as much as there is room for.
+pub(crate) fn read_all(file: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < room.len() {
+        match rustix::io::read(file, &mut room[read..]) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(read)
+}
+
 /// A whole message to the other end of a socket, if it takes one of that size now.
 pub(crate) fn send_whole(socket: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;

@@ -114,8 +114,9 @@ pub(crate) fn executed(plan: &Plan, report: OwnedFd, monitor: &Monitor) -> Resul
             return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
         }
     }
-    let mut bytes = Vec::new();
-    std::fs::File::from(report).read_to_end(&mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
+    let mut bytes = [0; 4 * size_of::<Report>()];
+    let read = kernel::read_all(report.as_fd(), &mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
+    let bytes = &bytes[..read];
     let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
     // READY is overtaken by a failure of the exec after it: the last report counts.
     let last = bytes.len().wrapping_sub(size_of::<Report>());
