@@ -1,6 +1,6 @@
 //! From the settings of a [`Command`] to the steps of a [`Plan`], in the order in which the kernel wants them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -167,8 +167,12 @@ fn mounts(command: &Command, user: bool, steps: &mut Steps) -> Result<()> {
         steps.enter(MOUNT, "scratch file system");
     }
     let makes = root(command, user, steps)?;
+    let mut made = BTreeSet::new();
     for mount in &command.mounts {
+        let makes = makes && !made.contains(&mount.target);
         one_mount(mount, command.root.is_some(), makes, user, steps)?;
+        made.retain(|path: &PathBuf| !path.starts_with(&mount.target));
+        made.extend(mount.directories());
     }
     if command.root.is_some() {
         let dot = || Arg::Text(c".".into());

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::filesystem::{Filesystem, NODEV, NOSUID, RDONLY};
+use crate::filesystem::{Entry, Filesystem, NODEV, NOSUID, RDONLY};
 
 /// A mount in the child's own mount namespace; missing mount points are made. The target is resolved inside the child's
 /// root: a symbolic link in it cannot lead out.
@@ -113,6 +113,18 @@ impl Mount {
     pub fn tmpfs(target: impl AsRef<Path>, size: u64) -> Self {
         let tmpfs = Filesystem::tmpfs().set("mode", "1777").set("size", size.to_string());
         Self::filesystem(tmpfs.nosuid().nodev(), target)
+    }
+
+    /// Paths that are directories once this is mounted.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = match &self.what {
+            What::Filesystem(filesystem) => filesystem.entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().filter_map(|entry| match entry {
+            Entry::Directory { path, .. } => Some(self.target.join(path)),
+            _ => None,
+        })
     }
 
     /// Nothing below it may be changed; mounts below a bind are read-only too, and there is no moment when they are not.
