@@ -15,7 +15,7 @@ use isolate::{Container, Rootfs};
 use isolate_benches::figure::{self, Times, head};
 use isolate_benches::tiny;
 use isolate_cgroups::Cgroup;
-use isolate_namespaces::{Command, Mount, Namespace, Stdio};
+use isolate_namespaces::{Child, Command, Mount, Namespace, Stdio};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
@@ -39,9 +39,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn measure(root: &Path, group: &Cgroup) -> Result<(), Box<dyn Error>> {
     let limit = limit::Limit::new(root, group.as_fd())?;
     let plan = command(root, group, "/true")?.plan()?;
-    let start = || -> Result<(), Box<dyn Error>> {
-        assert!(plan.spawn()?.wait()?.success());
-        Ok(())
+    // The child comes back, so that what goes on after its status is known is not counted.
+    let start = || -> Result<Child, Box<dyn Error>> {
+        let mut child = plan.spawn()?;
+        assert!(child.wait()?.success());
+        Ok(child)
     };
     for (title, pause, rounds) in [("spaced", SPACE, 200), ("looped", Duration::ZERO, 500)] {
         let (mut starts, mut limits) = (Times::default(), Times::default());

@@ -73,14 +73,12 @@ impl Child {
 
     /// Waits for the end. Closes [`stdin`](Self::stdin) first, so that a program that reads it does end.
     ///
-    /// The status comes from the monitor: a `waitpid(-1)` or an ignored SIGCHLD in the caller does not lose it.
+    /// The status comes from the monitor, whose own end follows within microseconds and is collected on drop: a `waitpid(-1)` or an ignored SIGCHLD in the caller does not lose it.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         drop(self.stdin.take());
         if let Some((status, _)) = self.ended {
             return Ok(status);
         }
-        // It ends right after the program; what it said before stays in the socket. One wait instead of two.
-        self.monitor().reap();
         loop {
             match self.monitor().receive(true).map_err(|e| Error::io("cannot wait for the program", &e))? {
                 Received::Message(message, _) if message.kind == ENDED => {
@@ -167,15 +165,14 @@ impl AsFd for Child {
     }
 }
 
-/// Kills the program. Bounded: it waits half a second for its end at most.
+/// Kills the program unless it has ended, and collects its monitor. Bounded: it waits half a second at most.
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.ended.is_none()
-            && let Some(monitor) = self.monitor.take()
-        {
+        let Some(monitor) = self.monitor.take() else { return };
+        if self.ended.is_none() {
             kernel::send_signal(self.pidfd.as_fd(), libc::SIGKILL).ok();
-            monitor.end();
         }
+        monitor.end();
     }
 }
 
