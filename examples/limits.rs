@@ -9,7 +9,10 @@ fn main() -> isolate::Result<()> {
 
     let status = greedy.wait()?;
     let stats = greedy.stats()?;
-    println!("it ended with {status}: killed for memory {} time(s)", stats.memory.oom_kills.unwrap_or_default());
+    println!(
+        "it ended with {status}: killed for memory {} time(s)",
+        stats.memory.oom_kills.unwrap_or_default()
+    );
     println!("{:?} of processor time, {:?} of memory at most", stats.cpu.usage, stats.memory.peak);
     greedy.remove()
 }

@@ -47,7 +47,11 @@ impl<'a> Limit<'a> {
 
     /// One start to exit.
     pub(crate) fn run(&self) -> io::Result<()> {
-        let kinds = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET;
+        let kinds = libc::CLONE_NEWNS
+            | libc::CLONE_NEWPID
+            | libc::CLONE_NEWIPC
+            | libc::CLONE_NEWUTS
+            | libc::CLONE_NEWNET;
         let mut args = CloneArgs {
             flags: (libc::CLONE_VM | libc::CLONE_VFORK | kinds) as u64 | INTO_CGROUP,
             exit_signal: libc::SIGCHLD as u64,
@@ -67,7 +71,9 @@ impl<'a> Limit<'a> {
         match (waited, status) {
             (-1, _) => Err(io::Error::last_os_error()),
             (_, 0) => Ok(()),
-            _ => Err(io::Error::other(format!("the limit's child failed: step {}", libc::WEXITSTATUS(status)))),
+            _ => {
+                Err(io::Error::other(format!("the limit's child failed: step {}", libc::WEXITSTATUS(status))))
+            }
         }
     }
 }
@@ -143,7 +149,9 @@ unsafe fn mounts() {
     unsafe {
         mount(10, c"proc", c"proc", SAFE | libc::MS_NODEV, c"");
         mount(11, c"tmpfs", c"dev", SAFE, c"mode=755,size=64k");
-        for (name, minor) in [(c"dev/null", 3), (c"dev/zero", 5), (c"dev/full", 7), (c"dev/random", 8), (c"dev/urandom", 9)] {
+        for (name, minor) in
+            [(c"dev/null", 3), (c"dev/zero", 5), (c"dev/full", 7), (c"dev/random", 8), (c"dev/urandom", 9)]
+        {
             must!(12, libc::mknod(name.as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(1, minor)));
         }
         must!(12, libc::mknod(c"dev/tty".as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(5, 0)));

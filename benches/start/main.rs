@@ -58,7 +58,11 @@ fn measure(root: &Path, group: &Cgroup) -> Result<(), Box<dyn Error>> {
         starts.print("start");
         let name = if title == "spaced" { "start/limit".to_owned() } else { format!("start/limit-{title}") };
         figure::print(&name, starts.ratio(&limits), "x");
-        figure::print(&format!("{name}-median"), starts.percentile(0.5).as_secs_f64() / limits.percentile(0.5).as_secs_f64(), "x");
+        figure::print(
+            &format!("{name}-median"),
+            starts.percentile(0.5).as_secs_f64() / limits.percentile(0.5).as_secs_f64(),
+            "x",
+        );
     }
     containers(root, &limit)?;
     memory::resident(&start)?;
@@ -69,8 +73,16 @@ fn measure(root: &Path, group: &Cgroup) -> Result<(), Box<dyn Error>> {
 /// The mounts that a container has.
 fn command(root: &Path, group: &Cgroup, program: &str) -> Result<Command, Box<dyn Error>> {
     let mut command = Command::new(program);
-    command.env_clear().unshare(Namespace::CONTAINER).root(root).hostname("bench").new_session().cgroup(group.try_clone_fd()?);
-    for mount in [Mount::proc(), Mount::dev(), Mount::devpts(), Mount::shm(SHM), Mount::mqueue(), Mount::sysfs()] {
+    command
+        .env_clear()
+        .unshare(Namespace::CONTAINER)
+        .root(root)
+        .hostname("bench")
+        .new_session()
+        .cgroup(group.try_clone_fd()?);
+    for mount in
+        [Mount::proc(), Mount::dev(), Mount::devpts(), Mount::shm(SHM), Mount::mqueue(), Mount::sysfs()]
+    {
         command.mount(mount);
     }
     Ok(command)

@@ -19,8 +19,12 @@ pub(crate) fn measure(root: &Path, limit: &Limit<'_>) -> Result<(), Box<dyn Erro
     }
     limits.print("limit");
     let root = root.to_str().ok_or("a root that is not UTF-8")?;
-    let bubblewrap = ["bwrap", "--unshare-all", "--bind", root, "/", "--proc", "/proc", "--dev", "/dev", "/true"];
-    let unshare = ["unshare", "--mount", "--pid", "--fork", "--ipc", "--uts", "--net", "--cgroup", "--root", root, "/true"];
+    let bubblewrap =
+        ["bwrap", "--unshare-all", "--bind", root, "/", "--proc", "/proc", "--dev", "/dev", "/true"];
+    let unshare = [
+        "unshare", "--mount", "--pid", "--fork", "--ipc", "--uts", "--net", "--cgroup", "--root", root,
+        "/true",
+    ];
     for argv in [&bubblewrap[..], &unshare[..]] {
         peer(argv, &limits);
     }
@@ -35,10 +39,12 @@ fn oci(root: &Path, limits: &Times) -> Result<(), Box<dyn Error>> {
         if run(&[runtime, "spec", "--bundle", &bundle.to_string_lossy()]) {
             let config = bundle.join("config.json");
             let text = std::fs::read_to_string(&config)?;
-            let text = text.replace("\"terminal\": true", "\"terminal\": false").replace("\"sh\"", "\"/true\"");
+            let text =
+                text.replace("\"terminal\": true", "\"terminal\": false").replace("\"sh\"", "\"/true\"");
             let text = text.replace("\"path\": \"rootfs\"", &format!("\"path\": \"{}\"", root.display()));
             std::fs::write(&config, text)?;
-            let (bundle, id) = (bundle.to_string_lossy().into_owned(), format!("bench-{}", std::process::id()));
+            let (bundle, id) =
+                (bundle.to_string_lossy().into_owned(), format!("bench-{}", std::process::id()));
             peer(&[runtime, "run", "--bundle", &bundle, &id], limits);
         } else {
             println!("{runtime:<34} not installed");

@@ -2,7 +2,10 @@
 //! it in OUT_DIR for `include_bytes!`.
 //!
 //! rustc is called directly, so what belongs to Cargo (RUSTFLAGS, profiles, wrappers) does not reach it.
-#![expect(clippy::disallowed_methods, reason = "a build script runs the compiler and may end its own process")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a build script runs the compiler and may end its own process"
+)]
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -64,7 +67,9 @@ fn linkers() -> Vec<Linker> {
 fn compile(linker: &Linker, out: &Path) -> Result<(), String> {
     let root = var("CARGO_MANIFEST_DIR");
     let mut rustc = Command::new(var("RUSTC"));
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LOG"] {
+    for name in
+        ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LOG"]
+    {
         rustc.env_remove(name);
     }
     rustc
@@ -76,13 +81,25 @@ fn compile(linker: &Linker, out: &Path) -> Result<(), String> {
         .args(["-Cpanic=abort", "-Copt-level=s", "-Cdebuginfo=0", "-Cstrip=symbols", "-Ccodegen-units=1"])
         .args(["-Coverflow-checks=off", "-Cdebug-assertions=off", "-Cforce-unwind-tables=no"])
         // Without a table of addresses there is no writable segment: a page less for each monitor.
-        .args(["-Crelro-level=off", "-Crelocation-model=static", "-Ctarget-feature=+crt-static", "-Cdefault-linker-libraries=no"])
+        .args([
+            "-Crelro-level=off",
+            "-Crelocation-model=static",
+            "-Ctarget-feature=+crt-static",
+            "-Cdefault-linker-libraries=no",
+        ])
         .arg("-o")
         .arg(out);
     match linker {
         Linker::Bundled => {
             rustc.args(["-Clinker=rust-lld", "-Clinker-flavor=ld.lld", "-Clink-self-contained=no"]);
-            for arg in ["-static", "--build-id=none", "--gc-sections", "-znoexecstack", "--no-eh-frame-hdr", "--no-rosegment"] {
+            for arg in [
+                "-static",
+                "--build-id=none",
+                "--gc-sections",
+                "-znoexecstack",
+                "--no-eh-frame-hdr",
+                "--no-rosegment",
+            ] {
                 rustc.arg(format!("-Clink-arg={arg}"));
             }
         }
@@ -92,7 +109,14 @@ fn compile(linker: &Linker, out: &Path) -> Result<(), String> {
             if var("CARGO_CFG_TARGET_ENV") == "musl" {
                 rustc.arg("-Clink-self-contained=no");
             }
-            for arg in ["-nostdlib", "-nostartfiles", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--gc-sections"] {
+            for arg in [
+                "-nostdlib",
+                "-nostartfiles",
+                "-static",
+                "-no-pie",
+                "-Wl,--build-id=none",
+                "-Wl,--gc-sections",
+            ] {
                 rustc.arg(format!("-Clink-arg={arg}"));
             }
         }

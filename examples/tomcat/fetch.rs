@@ -26,7 +26,9 @@ pub(crate) fn retry(
         match get(port) {
             Ok(answer) => return Ok(answer),
             Err(_) if has_ended()? => return Err("the web server ended before it answered".into()),
-            Err(e) if Instant::now() > end => return Err(format!("no answer within {patience:?}: {e}").into()),
+            Err(e) if Instant::now() > end => {
+                return Err(format!("no answer within {patience:?}: {e}").into());
+            }
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
@@ -39,7 +41,11 @@ fn get(port: u16) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let status = text.lines().next().filter(|line| line.starts_with("HTTP/")).ok_or(io::ErrorKind::UnexpectedEof)?;
-    let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>")).map_or("", |(title, _)| title);
+    let status =
+        text.lines().next().filter(|line| line.starts_with("HTTP/")).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let title = text
+        .split_once("<title>")
+        .and_then(|(_, rest)| rest.split_once("</title>"))
+        .map_or("", |(title, _)| title);
     Ok(Answer { status: status.to_owned(), title: title.trim().to_owned() })
 }

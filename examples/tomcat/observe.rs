@@ -16,7 +16,8 @@ pub(crate) fn print(container: &Container) -> Result<(), Box<dyn Error>> {
         println!("    {line}");
     }
     let mut hostname = Command::new("cat");
-    let hostname = hostname.arg("/proc/sys/kernel/hostname").join(namespace(pid, Namespace::Uts)?).output()?;
+    let hostname =
+        hostname.arg("/proc/sys/kernel/hostname").join(namespace(pid, Namespace::Uts)?).output()?;
     println!("  host name: {}", String::from_utf8_lossy(&hostname.stdout).trim());
     println!("  namespaces of its own: {}", own_namespaces(pid)?.join(" "));
     println!("  overlays:");
@@ -63,14 +64,17 @@ fn namespace(pid: u32, kind: Namespace) -> Result<File, Box<dyn Error>> {
 /// `ps`, in the container's pid and mount namespaces; what it would read, where it is not installed.
 fn processes_inside(pid: u32) -> Result<String, Box<dyn Error>> {
     let mut ps = Command::new("ps");
-    ps.args(["-e", "-o", "pid,args"]).join(namespace(pid, Namespace::Pid)?).join(namespace(pid, Namespace::Mount)?);
+    ps.args(["-e", "-o", "pid,args"])
+        .join(namespace(pid, Namespace::Pid)?)
+        .join(namespace(pid, Namespace::Mount)?);
     if let Ok(output) = ps.output() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let mut seen = String::new();
     for entry in fs::read_dir(format!("/proc/{pid}/root/proc"))?.flatten() {
         if entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()) {
-            let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
+            let line =
+                fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
             seen += &format!("{:>7} {line}\n", entry.file_name().to_string_lossy());
         }
     }

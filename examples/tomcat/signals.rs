@@ -28,7 +28,10 @@ impl Signals {
 
     /// Until one arrives or the container has ended.
     pub(crate) fn wait_for_signal_or_end(&self, container: &Container) -> Result<(), Box<dyn Error>> {
-        let mut polls = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN), PollFd::new(container.as_fd(), PollFlags::POLLIN)];
+        let mut polls = [
+            PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(container.as_fd(), PollFlags::POLLIN),
+        ];
         while let Err(e) = poll(&mut polls, PollTimeout::NONE) {
             if e != nix::errno::Errno::EINTR {
                 return Err(e.into());

@@ -14,7 +14,9 @@ pub(crate) fn v2_has(wanted: &[&str]) -> bool {
 /// Whether cgroup v1 has all these controllers.
 pub(crate) fn v1_has(wanted: &[&str]) -> bool {
     let mounts = mounts("cgroup");
-    wanted.iter().all(|controller| mounts.iter().any(|(_, options)| options.split(',').any(|o| o == *controller)))
+    wanted
+        .iter()
+        .all(|controller| mounts.iter().any(|(_, options)| options.split(',').any(|o| o == *controller)))
 }
 
 /// Groups at the top of any hierarchy whose names begin as those of these crates do.
@@ -35,7 +37,8 @@ fn mounts(kind: &str) -> Vec<(PathBuf, String)> {
     let text = std::fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
     let of_kind = |line: &str| {
         let words: Vec<_> = line.split(' ').collect();
-        (words.get(2) == Some(&kind)).then(|| (PathBuf::from(words[1]), words.get(3).copied().unwrap_or("").to_owned()))
+        (words.get(2) == Some(&kind))
+            .then(|| (PathBuf::from(words[1]), words.get(3).copied().unwrap_or("").to_owned()))
     };
     text.lines().filter_map(of_kind).collect()
 }

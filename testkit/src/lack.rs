@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use libc::{
-    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, c_int, c_long, sock_filter,
-    sock_fprog,
+    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, c_int,
+    c_long, sock_filter, sock_fprog,
 };
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
@@ -14,7 +14,8 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 /// # Panics
 /// Where the kernel has no seccomp filters.
 pub fn without_system_call(number: c_long, errno: c_int) {
-    let statement = |code: u32, jump_if_not: u8, k: u32| sock_filter { code: code as u16, jt: 0, jf: jump_if_not, k };
+    let statement =
+        |code: u32, jump_if_not: u8, k: u32| sock_filter { code: code as u16, jt: 0, jf: jump_if_not, k };
     // The number is the first field of struct seccomp_data.
     let mut filter = [
         statement(BPF_LD | BPF_W | BPF_ABS, 0, 0),

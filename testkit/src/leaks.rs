@@ -24,9 +24,11 @@ impl Snapshot {
         let mut things = BTreeSet::new();
         things.extend(processes());
         things.extend(lines("/proc/thread-self/mountinfo").map(|line| format!("mount {line}")));
-        let links = lines("/proc/thread-self/net/dev").filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+        let links = lines("/proc/thread-self/net/dev")
+            .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
         things.extend(links.map(|link| format!("link {link}")));
-        things.extend(netlink::tables().unwrap_or_default().into_iter().map(|table| format!("table {table}")));
+        things
+            .extend(netlink::tables().unwrap_or_default().into_iter().map(|table| format!("table {table}")));
         things.extend(descriptors());
         for place in ["/run/isolate/containers", "/run/isolate/networks", "/var/lib/isolate"] {
             things.extend(files(Path::new(place)).map(|path| format!("file {}", path.display())));
@@ -60,7 +62,8 @@ fn lines(path: &str) -> impl Iterator<Item = String> {
 fn processes() -> Vec<String> {
     let own = std::process::id();
     let reaper = std::os::unix::process::parent_id();
-    let all: Vec<(u32, u32, String)> = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(process).collect();
+    let all: Vec<(u32, u32, String)> =
+        fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(process).collect();
     let parent = |pid: u32| all.iter().find(|(p, ..)| *p == pid).map(|(_, parent, _)| *parent);
     let descends = |mut pid: u32| loop {
         match parent(pid) {

@@ -64,7 +64,9 @@ impl Need {
     /// Whether this machine has it.
     pub fn is_met(&self) -> bool {
         match self {
-            Self::Root => rustix::process::geteuid().is_root() && sys::on_thread_in_new_world(|| ()).is_some(),
+            Self::Root => {
+                rustix::process::geteuid().is_root() && sys::on_thread_in_new_world(|| ()).is_some()
+            }
             Self::UserNamespaces => user_namespaces(),
             Self::Overlay => fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).is_ok() || filesystem("overlay"),
             Self::Cgroup2 => cgroup::v2_has(&["cpu", "memory", "pids"]),
@@ -93,7 +95,8 @@ pub fn rootfs(name: &str) -> Option<PathBuf> {
 }
 
 fn user_namespaces() -> bool {
-    let setting = |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let setting =
+        |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let root = rustix::process::geteuid().is_root();
     setting("/proc/sys/user/max_user_namespaces").is_some_and(|most| most > 0)
         && (root || setting("/proc/sys/kernel/unprivileged_userns_clone") != Some(0))
@@ -113,7 +116,8 @@ fn kernel() -> (u32, u32) {
 }
 
 fn program(name: &str) -> bool {
-    let executable = |path: &Path| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let executable =
+        |path: &Path| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if name.starts_with('/') {
         return executable(Path::new(name));
     }

@@ -50,7 +50,9 @@ fn dump(message: u16) -> io::Result<Vec<Object>> {
     // struct nfgenmsg: every family, version 0, resource 0
     send(&socket, NFNL_SUBSYS_NFTABLES | message, NLM_F_REQUEST | NLM_F_DUMP, &[0; 4])?;
     let mut objects = Vec::new();
-    receive(&socket, |family, body| objects.push(Object { family: family_name(family), attributes: parse(body) }))?;
+    receive(&socket, |family, body| {
+        objects.push(Object { family: family_name(family), attributes: parse(body) })
+    })?;
     Ok(objects)
 }
 

@@ -24,7 +24,10 @@ pub(crate) fn missing(need: &str, test: &str) {
     // Past the capture of the test harness, which drops what a passing test prints.
     writeln!(std::io::stderr(), "{text}").ok();
     let required = std::env::var("ISOLATE_TESTS_REQUIRE").unwrap_or_default();
-    assert!(!is_required(&required, need), "{text}, which this run requires (ISOLATE_TESTS_REQUIRE={required})");
+    assert!(
+        !is_required(&required, need),
+        "{text}, which this run requires (ISOLATE_TESTS_REQUIRE={required})"
+    );
 }
 
 /// The first of `needs` that this machine lacks is reported; whether there was one.

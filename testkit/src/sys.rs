@@ -46,8 +46,11 @@ fn reap_until(child: c_int) -> ! {
         // SAFETY: `status` is a valid place for an int.
         let pid = unsafe { libc::wait4(-1, &raw mut status, 0, std::ptr::null_mut()) };
         if pid == child {
-            let code =
-                if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) };
+            let code = if libc::WIFEXITED(status) {
+                libc::WEXITSTATUS(status)
+            } else {
+                128 + libc::WTERMSIG(status)
+            };
             // SAFETY: ends this process without running anything of the forked program.
             unsafe { libc::_exit(code) };
         }
@@ -55,7 +58,9 @@ fn reap_until(child: c_int) -> ! {
 }
 
 /// What `look` gives on a thread of its own in new mount and network namespaces; `None` where they are refused.
-pub(crate) fn on_thread_in_new_world<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(crate) fn on_thread_in_new_world<T: Send + 'static>(
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let thread = std::thread::spawn(move || {
         let flags = UnshareFlags::FS | UnshareFlags::NEWNS | UnshareFlags::NEWNET;
         // SAFETY: the thread was made for this and ends after it.

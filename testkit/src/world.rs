@@ -50,7 +50,9 @@ fn outside(test: &str) -> (ExitStatus, String) {
     let mut command = Command::new(program);
     command.args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=2"]);
     command.env(WORLD, test).env("TMPDIR", "/run/tmp").stdin(Stdio::null());
-    command.stdout(printed.try_clone().expect("a descriptor")).stderr(printed.try_clone().expect("a descriptor"));
+    command
+        .stdout(printed.try_clone().expect("a descriptor"))
+        .stderr(printed.try_clone().expect("a descriptor"));
     sys::enter_world(&mut command);
     let mut child = command.spawn().expect("a world");
     let limit = std::env::var("ISOLATE_TESTS_TIMEOUT").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
@@ -74,7 +76,8 @@ fn inside(body: impl FnOnce()) {
     fs::create_dir_all("/var/lib/isolate").expect("/var/lib/isolate");
     for place in ["/run", "/var/lib/isolate"] {
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("tmpfs", place, "tmpfs", flags, c"mode=755").unwrap_or_else(|e| panic!("tmpfs on {place}: {e}"));
+        mount("tmpfs", place, "tmpfs", flags, c"mode=755")
+            .unwrap_or_else(|e| panic!("tmpfs on {place}: {e}"));
     }
     fs::create_dir("/run/tmp").expect("/run/tmp");
     sys::loopback_up().expect("the loopback device");

@@ -24,7 +24,8 @@ fn unpack(version: &str, into: &Path) -> Result<()> {
     let package = download(version, &work)?;
     run(&["dpkg-deb", "-x", &package.to_string_lossy(), &work.join("x").to_string_lossy()])?;
     let image = only(&work.join("x/boot"), "vmlinuz-")?;
-    let release = image.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("vmlinuz-"));
+    let release =
+        image.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("vmlinuz-"));
     let release = release.ok_or("a kernel without a release")?.to_owned();
     fs::write(into.join("vmlinux"), elf(&image, &work)?)?;
     modules(&work.join("x"), &release, into)?;
@@ -66,7 +67,10 @@ fn download(version: &str, work: &Path) -> Result<PathBuf> {
     run(&apt("apt-get", &["update", "-qq"]))?;
     // linux-image-amd64 only depends on the package with the kernel.
     let depends = output(&apt("apt-cache", &["depends", "linux-image-amd64"]))?;
-    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).ok_or("no kernel to depend on")?;
+    let package = depends
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: "))
+        .ok_or("no kernel to depend on")?;
     check(command(&apt("apt-get", &["download", "-q", package])).current_dir(work))?;
     only(work, "linux-image-")
 }
@@ -89,14 +93,31 @@ fn elf(image: &Path, work: &Path) -> Result<Vec<u8>> {
         _ => return Err("a kernel packed in an unknown way".into()),
     };
     let unpacked = command(&unpack).stdin(fs::File::open(&packed)?).output()?;
-    if unpacked.status.success() { Ok(unpacked.stdout) } else { Err(format!("{}: {}", unpack[0], unpacked.status).into()) }
+    if unpacked.status.success() {
+        Ok(unpacked.stdout)
+    } else {
+        Err(format!("{}: {}", unpack[0], unpacked.status).into())
+    }
 }
 
 /// What a container and a virtual machine want of the modules.
 const MODULES: [&str; 16] = [
-    "net", "fs/overlayfs", "fs/9p", "fs/netfs", "fs/fscache", "fs/fuse", "drivers/virtio", "drivers/char/virtio_console.ko",
-    "drivers/net/veth.ko", "drivers/net/dummy.ko", "drivers/net/macvlan.ko", "drivers/net/tun.ko", "drivers/net/ifb.ko", "crypto",
-    "arch", "lib",
+    "net",
+    "fs/overlayfs",
+    "fs/9p",
+    "fs/netfs",
+    "fs/fscache",
+    "fs/fuse",
+    "drivers/virtio",
+    "drivers/char/virtio_console.ko",
+    "drivers/net/veth.ko",
+    "drivers/net/dummy.ko",
+    "drivers/net/macvlan.ko",
+    "drivers/net/tun.ko",
+    "drivers/net/ifb.ko",
+    "crypto",
+    "arch",
+    "lib",
 ];
 
 fn modules(unpacked: &Path, release: &str, into: &Path) -> Result<()> {
@@ -137,7 +158,9 @@ fn initramfs(into: &Path, release: &str) -> Result<()> {
     for name in ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console"] {
         let file = format!("/{name}.ko");
         // One that is not there is built in.
-        let Some((this, needs)) = depends.lines().filter_map(|l| l.split_once(':')).find(|(this, _)| this.ends_with(&file)) else {
+        let Some((this, needs)) =
+            depends.lines().filter_map(|l| l.split_once(':')).find(|(this, _)| this.ends_with(&file))
+        else {
             continue;
         };
         for module in needs.split_whitespace().rev().chain([this]) {
@@ -156,6 +179,8 @@ fn initramfs(into: &Path, release: &str) -> Result<()> {
 }
 
 fn only(directory: &Path, prefix: &str) -> Result<PathBuf> {
-    let found = fs::read_dir(directory)?.flatten().find(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    let found = fs::read_dir(directory)?
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
     found.map(|entry| entry.path()).ok_or_else(|| format!("no {prefix}* in {}", directory.display()).into())
 }

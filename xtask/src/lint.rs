@@ -39,7 +39,17 @@ pub(crate) fn all() -> Result<bool> {
         println!("lint: {line}");
     }
     run(&[&cargo, "fmt", "--all", "--check"])?;
-    run(&[&cargo, "clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"])?;
+    run(&[
+        &cargo,
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
     let mut doc = command(&[&cargo, "doc", "--workspace", "--no-deps", "--all-features", "--quiet"]);
     check(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     Ok(wrong.is_empty())
@@ -47,13 +57,19 @@ pub(crate) fn all() -> Result<bool> {
 
 /// No crate below `crates/` depends on a sibling, but the facade on all; and nothing published on what is not.
 fn arrows(cargo: &str) -> Result<Vec<String>> {
-    let metadata: serde_json::Value = serde_json::from_str(&output(&[cargo, "metadata", "--format-version=1", "--no-deps"])?)?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&output(&[cargo, "metadata", "--format-version=1", "--no-deps"])?)?;
     let packages = metadata["packages"].as_array().ok_or("no packages")?;
-    let crates: Vec<_> =
-        packages.iter().filter(|package| package["manifest_path"].as_str().is_some_and(|path| path.contains("/crates/"))).collect();
+    let crates: Vec<_> = packages
+        .iter()
+        .filter(|package| package["manifest_path"].as_str().is_some_and(|path| path.contains("/crates/")))
+        .collect();
     let names: BTreeSet<_> = crates.iter().filter_map(|package| package["name"].as_str()).collect();
-    let private: BTreeSet<_> =
-        packages.iter().filter(|package| package["publish"] == serde_json::json!([])).filter_map(|package| package["name"].as_str()).collect();
+    let private: BTreeSet<_> = packages
+        .iter()
+        .filter(|package| package["publish"] == serde_json::json!([]))
+        .filter_map(|package| package["name"].as_str())
+        .collect();
     let mut wrong = Vec::new();
     for package in crates {
         let name = package["name"].as_str().unwrap_or_default();
@@ -68,8 +84,14 @@ fn arrows(cargo: &str) -> Result<Vec<String>> {
             }
         }
     }
-    for (name, foreign) in [("isolate-cgroups", "netlink"), ("isolate-overlay", "netlink"), ("isolate-namespaces", "netlink"), ("isolate-cgroups", "sys-mount")] {
-        let tree = output(&[cargo, "tree", "-p", name, "-e", "normal", "--all-features", "--prefix", "none"])?;
+    for (name, foreign) in [
+        ("isolate-cgroups", "netlink"),
+        ("isolate-overlay", "netlink"),
+        ("isolate-namespaces", "netlink"),
+        ("isolate-cgroups", "sys-mount"),
+    ] {
+        let tree =
+            output(&[cargo, "tree", "-p", name, "-e", "normal", "--all-features", "--prefix", "none"])?;
         if tree.lines().any(|line| line.contains(foreign)) {
             wrong.push(format!("{name} brings {foreign}"));
         }
@@ -86,7 +108,8 @@ fn files() -> Result<Vec<String>> {
             wrong.push(format!("{name}: {} lines, more than {MOST_LINES}", text.lines().count()));
         }
         let code = |line: &&str| !line.trim_start().starts_with("//");
-        let unsafe_code = text.lines().filter(code).any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
+        let unsafe_code =
+            text.lines().filter(code).any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
         if unsafe_code && !UNSAFE.contains(&name.as_str()) {
             wrong.push(format!("{name}: unsafe code, where none is expected"));
         }

@@ -5,8 +5,12 @@ use std::path::Path;
 use crate::shell::{Result, is_root, run};
 
 /// For the tests here: a file that a package brings, and its name.
-pub(crate) const TESTS: [(&str, &str); 4] =
-    [("/bin/busybox", "busybox-static"), ("/usr/sbin/iptables-restore", "iptables"), ("/sbin/ip", "iproute2"), ("/bin/ps", "procps")];
+pub(crate) const TESTS: [(&str, &str); 4] = [
+    ("/bin/busybox", "busybox-static"),
+    ("/usr/sbin/iptables-restore", "iptables"),
+    ("/sbin/ip", "iproute2"),
+    ("/bin/ps", "procps"),
+];
 /// For the virtual machines.
 pub(crate) const MACHINE: [(&str, &str); 4] = [
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
@@ -19,7 +23,8 @@ pub(crate) const ROOTFS: [(&str, &str); 1] = [("/usr/bin/mmdebstrap", "mmdebstra
 
 /// Installs what is missing, as root; else says what is.
 pub(crate) fn install(wanted: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<&str> = wanted.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, name)| *name).collect();
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, name)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -31,10 +36,13 @@ pub(crate) fn install(wanted: &[(&str, &str)]) -> Result<()> {
         if update {
             run(&["apt-get", "update", "-qq"])?;
         }
-        let mut argv = vec!["apt-get", "install", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"];
+        let mut argv =
+            vec!["apt-get", "install", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"];
         argv.extend(&missing);
         let mut command = crate::shell::command(&argv);
-        crate::shell::check(command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null()))
+        crate::shell::check(
+            command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null()),
+        )
     };
     install(false).or_else(|_| install(true))
 }

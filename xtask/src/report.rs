@@ -24,7 +24,9 @@ impl Place {
                 place.ran += 1;
             } else if let Some(test) = line.strip_prefix("FAILED: ") {
                 place.failed.push(test.to_owned());
-            } else if let Some((need, _)) = line.strip_prefix("MISSING ").and_then(|rest| rest.rsplit_once(": ")) {
+            } else if let Some((need, _)) =
+                line.strip_prefix("MISSING ").and_then(|rest| rest.rsplit_once(": "))
+            {
                 *place.missing.entry(need.to_owned()).or_default() += 1;
             }
         }
@@ -37,7 +39,13 @@ pub(crate) fn print(places: &[Place]) -> bool {
     println!("\n{:<28} {:>6} {:>7} {:>8} {:>6}  kernel tests", "", "ran", "failed", "missing", "s");
     for place in places {
         let missing: usize = place.missing.values().sum();
-        println!("{:<28} {:>6} {:>7} {missing:>8} {:>6}", place.name, place.ran, place.failed.len(), place.seconds);
+        println!(
+            "{:<28} {:>6} {:>7} {missing:>8} {:>6}",
+            place.name,
+            place.ran,
+            place.failed.len(),
+            place.seconds
+        );
     }
     for place in places {
         for (need, count) in &place.missing {
@@ -59,7 +67,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_counted_by_need() {
-        let place = Place::read("x", "RAN: a\nMISSING program:nft: b\nMISSING program:nft: c\nFAILED: d\n", 1, true);
+        let place =
+            Place::read("x", "RAN: a\nMISSING program:nft: b\nMISSING program:nft: c\nFAILED: d\n", 1, true);
         assert_eq!((place.ran, place.failed.len()), (1, 1));
         assert_eq!(place.missing.get("program:nft"), Some(&2));
         assert!(!print(&[place]));

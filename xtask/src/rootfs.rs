@@ -26,7 +26,10 @@ fn make(name: &str) -> Result<PathBuf> {
 /// The machine's own release, from the machine's own sources.
 fn debian(directory: &Path, include: &str) -> Result<()> {
     let release = std::fs::read_to_string("/etc/os-release")?;
-    let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).ok_or("no VERSION_CODENAME")?;
+    let suite = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .ok_or("no VERSION_CODENAME")?;
     let mirror = mirror()?;
     run(&[
         "mmdebstrap",
@@ -42,7 +45,11 @@ fn debian(directory: &Path, include: &str) -> Result<()> {
 
 /// Where this machine's apt gets Debian from.
 pub(crate) fn mirror() -> Result<String> {
-    let targets = crate::shell::output(&["apt-get", "indextargets", "--format", "$(SITE) $(ORIGIN) $(LABEL)"])?;
-    let site = targets.lines().find_map(|line| line.strip_suffix(" Debian Debian")).ok_or("no Debian among apt's sources")?;
+    let targets =
+        crate::shell::output(&["apt-get", "indextargets", "--format", "$(SITE) $(ORIGIN) $(LABEL)"])?;
+    let site = targets
+        .lines()
+        .find_map(|line| line.strip_suffix(" Debian Debian"))
+        .ok_or("no Debian among apt's sources")?;
     Ok(site.trim_end_matches('/').to_owned())
 }

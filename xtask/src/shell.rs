@@ -26,7 +26,10 @@ pub(crate) fn check(command: &mut Command) -> Result<()> {
 
 /// What it prints.
 pub(crate) fn output(argv: &[impl AsRef<OsStr>]) -> Result<String> {
-    let output = command(argv).stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", argv[0].as_ref().display()))?;
+    let output = command(argv)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("{}: {e}", argv[0].as_ref().display()))?;
     if !output.status.success() {
         return Err(format!("{}: {}", argv[0].as_ref().display(), output.status).into());
     }

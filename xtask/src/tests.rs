@@ -30,8 +30,15 @@ pub(crate) fn all(machines: bool) -> Result<bool> {
     let mut places = vec![here(root)?];
     if machines && cfg!(target_arch = "x86_64") {
         let there: Vec<_> = std::thread::scope(|scope| {
-            let runs: Vec<_> = KERNELS.iter().map(|kernel| scope.spawn(|| there(kernel, &programs).map_err(|e| e.to_string()))).collect();
-            runs.into_iter().map(|run| run.join().unwrap_or_else(|_| Err("a virtual machine's thread ended early".into()))).collect()
+            let runs: Vec<_> = KERNELS
+                .iter()
+                .map(|kernel| scope.spawn(|| there(kernel, &programs).map_err(|e| e.to_string())))
+                .collect();
+            runs.into_iter()
+                .map(|run| {
+                    run.join().unwrap_or_else(|_| Err("a virtual machine's thread ended early".into()))
+                })
+                .collect()
         });
         for place in there {
             places.push(place?);
@@ -90,7 +97,13 @@ fn short(program: &Path) -> String {
 
 /// Compiles all tests; the programs of those that know the test kit's worlds, unit tests included.
 fn build() -> Result<Vec<PathBuf>> {
-    let argv = [cargo(), "test".into(), "--workspace".into(), "--no-run".into(), "--message-format=json-render-diagnostics".into()];
+    let argv = [
+        cargo(),
+        "test".into(),
+        "--workspace".into(),
+        "--no-run".into(),
+        "--message-format=json-render-diagnostics".into(),
+    ];
     let built = command(&argv).stderr(Stdio::inherit()).output()?;
     if !built.status.success() {
         return Err("the tests do not build".into());
@@ -98,9 +111,12 @@ fn build() -> Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
     for line in String::from_utf8(built.stdout)?.lines() {
         let message: serde_json::Value = serde_json::from_str(line)?;
-        let is_test = message["profile"]["test"] == true && message["target"]["kind"] != serde_json::json!(["bench"]);
+        let is_test =
+            message["profile"]["test"] == true && message["target"]["kind"] != serde_json::json!(["bench"]);
         let from = message["manifest_path"].as_str().unwrap_or_default();
-        if let (true, Some(program), true) = (is_test, message["executable"].as_str(), from.contains("/crates/")) {
+        if let (true, Some(program), true) =
+            (is_test, message["executable"].as_str(), from.contains("/crates/"))
+        {
             programs.push(program.into());
         }
     }

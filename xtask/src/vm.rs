@@ -75,21 +75,40 @@ fn start(cache: &Path, place: &Path) -> Result<Child> {
     let file = |name: &str| format!("file,id={name},path={}", place.join(name).display());
     let (kernel, initramfs) = (cache.join("vmlinux"), cache.join("initramfs"));
     let mut qemu = command(&["qemu-system-x86_64"]);
-    qemu.args(["-accel", "tcg,thread=multi,tb-size=256", "-M", "pc,hpet=off,smm=off,vmport=off,usb=off", "-cpu", "max"])
-        .args(["-smp", "1", "-m", "3G", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"])
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(initramfs)
-        .args(["-chardev", &file("log"), "-serial", "chardev:log"])
-        .args(["-fsdev", "local,id=host,path=/,readonly=on,security_model=passthrough,multidevs=remap"])
-        .args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host", "-device", "virtio-serial-pci"])
-        .args(["-chardev", &file("output"), "-device", "virtserialport,chardev=output,name=output"])
-        .args(["-chardev", &file("status"), "-device", "virtserialport,chardev=status,name=status"])
-        .args(["-append", &append])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(place.join("qemu"))?);
+    qemu.args([
+        "-accel",
+        "tcg,thread=multi,tb-size=256",
+        "-M",
+        "pc,hpet=off,smm=off,vmport=off,usb=off",
+        "-cpu",
+        "max",
+    ])
+    .args([
+        "-smp",
+        "1",
+        "-m",
+        "3G",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-monitor",
+        "none",
+    ])
+    .arg("-kernel")
+    .arg(kernel)
+    .arg("-initrd")
+    .arg(initramfs)
+    .args(["-chardev", &file("log"), "-serial", "chardev:log"])
+    .args(["-fsdev", "local,id=host,path=/,readonly=on,security_model=passthrough,multidevs=remap"])
+    .args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host", "-device", "virtio-serial-pci"])
+    .args(["-chardev", &file("output"), "-device", "virtserialport,chardev=output,name=output"])
+    .args(["-chardev", &file("status"), "-device", "virtserialport,chardev=status,name=status"])
+    .args(["-append", &append])
+    .stdin(Stdio::null())
+    .stdout(Stdio::null())
+    .stderr(File::create(place.join("qemu"))?);
     Ok(qemu.spawn().map_err(|e| format!("qemu-system-x86_64: {e}"))?)
 }
 

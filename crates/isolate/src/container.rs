@@ -42,7 +42,8 @@ impl Container {
     }
 
     pub(crate) fn new(name: &str, address: Option<IpAddr>, published: Vec<Publish>, mut undo: Undo) -> Self {
-        let pipes = undo.child.as_mut().map(|child| (child.stdin.take(), child.stdout.take(), child.stderr.take()));
+        let pipes =
+            undo.child.as_mut().map(|child| (child.stdin.take(), child.stdout.take(), child.stderr.take()));
         let (stdin, stdout, stderr) = pipes.unwrap_or_default();
         Self { stdin, stdout, stderr, name: name.to_owned(), address, published, undo }
     }

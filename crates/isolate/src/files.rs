@@ -70,7 +70,9 @@ fn filter_resolvers(text: &str) -> String {
 fn resolve(layers: &[PathBuf], path: PathBuf) -> PathBuf {
     let mut path = path;
     for _ in 0..LINKS {
-        let link = layers.iter().find_map(|layer| fs::symlink_metadata(below(layer, &path)).ok().map(|m| (layer, m)));
+        let link = layers
+            .iter()
+            .find_map(|layer| fs::symlink_metadata(below(layer, &path)).ok().map(|m| (layer, m)));
         let Some((layer, metadata)) = link else { break };
         if !metadata.is_symlink() {
             break;

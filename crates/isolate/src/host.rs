@@ -130,7 +130,9 @@ fn scratch() -> Finding {
 fn controllers() -> Vec<Finding> {
     let controllers = match Controllers::detect() {
         Ok(controllers) => controllers,
-        Err(e) => return vec![Finding::new("control groups", false, e.to_string(), e.hint().map(str::to_owned))],
+        Err(e) => {
+            return vec![Finding::new("control groups", false, e.to_string(), e.hint().map(str::to_owned))];
+        }
     };
     let one = |controller: &Controller| {
         let remedy = controllers.remedy(*controller);

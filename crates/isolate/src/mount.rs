@@ -62,10 +62,13 @@ impl Mount {
         let mount = match (&self.what, self.size) {
             (What::Bind(source), None) => isolate_namespaces::Mount::bind(source, &self.target),
             (What::Bind(_), Some(_)) => {
-                let what = format!("mount at {}: a bind mount has the size of its source", self.target.display());
+                let what =
+                    format!("mount at {}: a bind mount has the size of its source", self.target.display());
                 return Err(Error::new(ErrorKind::InvalidConfig, what));
             }
-            (What::Tmpfs, size) => isolate_namespaces::Mount::tmpfs(&self.target, size.unwrap_or(TMPFS).get()),
+            (What::Tmpfs, size) => {
+                isolate_namespaces::Mount::tmpfs(&self.target, size.unwrap_or(TMPFS).get())
+            }
         };
         Ok(if self.read_only { mount.read_only() } else { mount })
     }

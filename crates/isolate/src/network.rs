@@ -107,11 +107,17 @@ fn take(leases: &Path, subnet: Cidr, name: &str, wanted: Option<IpAddr>) -> Resu
     let failed = |e: io::Error| Error::io(leases.display(), &e);
     if let Some(wanted) = wanted {
         let IpAddr::V4(address) = wanted else {
-            return Err(Error::new(ErrorKind::InvalidConfig, format!("address {wanted}: {DEFAULT} has IPv4 only")));
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("address {wanted}: {DEFAULT} has IPv4 only"),
+            ));
         };
         let taken = [subnet.address(), subnet.network().address(), subnet.broadcast()];
         if !subnet.contains(address) || taken.contains(&address) {
-            return Err(Error::new(ErrorKind::InvalidConfig, format!("address {address}: not a free one of {subnet}")));
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("address {address}: not a free one of {subnet}"),
+            ));
         }
         return match claim(address) {
             Ok(()) => Ok(address),
@@ -141,7 +147,9 @@ fn take(leases: &Path, subnet: Cidr, name: &str, wanted: Option<IpAddr>) -> Resu
 pub(crate) fn remove_if_unused(_: &Guard, bridge: &str, leases: &Path) -> Result<()> {
     match fs::remove_dir(leases) {
         Ok(()) => remove_bridge(bridge).map(drop).map_err(Error::from),
-        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty || e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty || e.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
         Err(e) => Err(Error::io(leases.display(), &e)),
     }
 }

@@ -11,7 +11,10 @@ pub(crate) fn reserve(publish: &[Publish], store: &Store) -> Result<Vec<Reservat
         publish.reserve().map_err(|error| match holder(publish, store) {
             Some(name) if error.kind() == NetErrorKind::AddressInUse => {
                 let port = publish.host_side();
-                Error::new(ErrorKind::InUse, format!("host port {port} is taken: container `{name}` has published it"))
+                Error::new(
+                    ErrorKind::InUse,
+                    format!("host port {port} is taken: container `{name}` has published it"),
+                )
             }
             _ => error.into(),
         })

@@ -108,7 +108,9 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     if let Some(entry) = &undo.entry {
         command.keep(entry.share_lock()?);
     }
-    if let Some(parcel) = parcel::of(&reservations).map_err(|e| Error::io("cannot keep the published ports", &e))? {
+    if let Some(parcel) =
+        parcel::of(&reservations).map_err(|e| Error::io("cannot keep the published ports", &e))?
+    {
         command.keep(parcel);
     }
     let held = command.spawn_held()?;
@@ -166,12 +168,15 @@ fn compile(builder: &ContainerBuilder, name: &str, id: &str, state: &Path) -> Re
     name::check(name)?;
     let attach = builder.mode();
     if attach.mode != Mode::Bridge {
-        let refused = |what| Error::new(ErrorKind::InvalidConfig, what).with_hint("put it on Attach::bridge()");
+        let refused =
+            |what| Error::new(ErrorKind::InvalidConfig, what).with_hint("put it on Attach::bridge()");
         if let Some(publish) = builder.publish.first() {
             return Err(refused(format!("cannot publish {publish}: the container is not on a bridge")));
         }
         if let Some(address) = attach.address {
-            return Err(refused(format!("cannot have the address {address}: the container is not on a bridge")));
+            return Err(refused(format!(
+                "cannot have the address {address}: the container is not on a bridge"
+            )));
         }
     }
     let layout = rootfs::compile(&builder.rootfs, Scratch::choose(id), state)?;
@@ -195,7 +200,8 @@ fn compile(builder: &ContainerBuilder, name: &str, id: &str, state: &Path) -> Re
 
 fn program(builder: &ContainerBuilder, name: &str) -> Result<Command> {
     let [program, args @ ..] = builder.command.as_slice() else {
-        return Err(Error::new(ErrorKind::InvalidConfig, "no command").with_hint("say what to run by `.command([…])`"));
+        return Err(Error::new(ErrorKind::InvalidConfig, "no command")
+            .with_hint("say what to run by `.command([…])`"));
     };
     let hostname = builder.hostname.as_deref().unwrap_or(name);
     let mut command = Command::new(program);
@@ -234,7 +240,9 @@ fn privileged() -> Result<()> {
     if crate::host::has_sys_admin() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::PermissionDenied, "this user may not make namespaces, mounts and control groups")
-        .with_hint("run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN)"))
+    Err(Error::new(
+        ErrorKind::PermissionDenied,
+        "this user may not make namespaces, mounts and control groups",
+    )
+    .with_hint("run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN)"))
 }
-

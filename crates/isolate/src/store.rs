@@ -51,9 +51,13 @@ impl Store {
             return Ok(PathBuf::from("/run/isolate"));
         }
         match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(directory) if Path::new(&directory).is_absolute() => Ok(Path::new(&directory).join("isolate")),
+            Some(directory) if Path::new(&directory).is_absolute() => {
+                Ok(Path::new(&directory).join("isolate"))
+            }
             _ => Err(Error::new(ErrorKind::InvalidConfig, "no state directory: XDG_RUNTIME_DIR is not set")
-                .with_hint("log in through a session manager, or set it to a directory of your own on a tmpfs")),
+                .with_hint(
+                    "log in through a session manager, or set it to a directory of your own on a tmpfs",
+                )),
         }
     }
 

@@ -46,7 +46,9 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
             let failed = one(store, guard, record);
             if !failed.is_empty() {
                 // The record stays, so that the next sweep tries again.
-                errors.extend(failed.into_iter().map(|e| e.of(format!("remains of container `{}`", record.name))));
+                errors.extend(
+                    failed.into_iter().map(|e| e.of(format!("remains of container `{}`", record.name))),
+                );
                 continue;
             }
             swept.push(record.name.clone());
@@ -80,7 +82,9 @@ fn orphaned_leases(store: &Store, guard: &Guard) -> Result<()> {
     for network in fs::read_dir(&networks).map_err(failed)?.flatten() {
         for lease in fs::read_dir(network.path()).map_err(failed)?.flatten() {
             let holder = fs::read_link(lease.path()).unwrap_or_default();
-            if holder.as_os_str().is_empty() || !Path::new(&store.container(&holder.to_string_lossy())).exists() {
+            if holder.as_os_str().is_empty()
+                || !Path::new(&store.container(&holder.to_string_lossy())).exists()
+            {
                 fs::remove_file(lease.path()).ok();
             }
         }

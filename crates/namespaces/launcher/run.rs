@@ -167,8 +167,6 @@ unsafe fn alive(monitor: i32) -> isize {
     let mut poll = [monitor as u32 as u64, 0]; // struct pollfd: fd, events, revents; errors are always reported
     let now = [0u64; 2];
     // SAFETY: one pollfd and one timespec on this stack.
-    let found = unsafe {
-        call(nr::PPOLL, [poll.as_mut_ptr() as usize, 1, now.as_ptr() as usize, 0, 8, 0])
-    };
+    let found = unsafe { call(nr::PPOLL, [poll.as_mut_ptr() as usize, 1, now.as_ptr() as usize, 0, 8, 0]) };
     if found > 0 { -ESRCH } else { found }
 }

@@ -120,8 +120,8 @@ impl Child {
     pub fn collect(&mut self) -> Result<Output> {
         drop(self.stdin.take());
         let (stdout, stderr) = (self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from));
-        let [stdout, stderr] =
-            read_both([stdout.map(File::from), stderr.map(File::from)]).map_err(|e| Error::io("cannot read the output", &e))?;
+        let [stdout, stderr] = read_both([stdout.map(File::from), stderr.map(File::from)])
+            .map_err(|e| Error::io("cannot read the output", &e))?;
         Ok(Output { status: self.wait()?, stdout, stderr })
     }
 
@@ -139,7 +139,9 @@ impl Child {
     /// Sends a signal, by the pidfd. No error if the program has ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
         match kernel::send_signal(self.pidfd.as_fd(), signal) {
-            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(Error::io(format!("cannot send signal {signal}"), &e)),
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                Err(Error::io(format!("cannot send signal {signal}"), &e))
+            }
             _ => Ok(()),
         }
     }
@@ -183,7 +185,8 @@ fn read_both(pipes: [Option<File>; 2]) -> io::Result<[Vec<u8>; 2]> {
     let mut buffer = [0; 16 << 10];
     while open.iter().any(Option::is_some) {
         let ready: Vec<bool> = {
-            let mut polls: Vec<_> = open.iter().flatten().map(|file| PollFd::new(file, PollFlags::IN)).collect();
+            let mut polls: Vec<_> =
+                open.iter().flatten().map(|file| PollFd::new(file, PollFlags::IN)).collect();
             match poll(&mut polls, None) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,

@@ -43,7 +43,9 @@ pub(crate) fn start(start: &Start<'_>) -> io::Result<OwnedFd> {
         );
     }
     // SAFETY: `stack` and `start` outlive the child's use of them, since CLONE_VFORK holds us until it executes or ends.
-    let pid = unsafe { clone(stack.as_mut_ptr().cast(), &mut pidfd, child, start as *const Start<'_> as *mut c_void) };
+    let pid = unsafe {
+        clone(stack.as_mut_ptr().cast(), &mut pidfd, child, start as *const Start<'_> as *mut c_void)
+    };
     // SAFETY: as above.
     unsafe {
         call(

@@ -16,8 +16,8 @@ use crate::identity;
 use crate::mount::{Late, Mount, What};
 use crate::namespace::Namespace;
 use crate::plan::{Arg, Plan, Section};
-use crate::steps::{MOUNT, ROOT, Source, Steps, UMASK, c_string, text};
 use crate::stdio::Kind;
+use crate::steps::{MOUNT, ROOT, Source, Steps, UMASK, c_string, text};
 use crate::wire::{KEPT, OP_ALIVE, OP_EXEC, OP_READY};
 
 /// Where a program without `/` is looked for if the child has no `PATH`, as execvp(3) does.
@@ -27,16 +27,16 @@ const HOST_NAME_MAX: usize = 64;
 
 pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     if command.keep.len() > KEPT {
-        return Err(Error::invalid(format!("{} descriptors to keep: the most is {KEPT}", command.keep.len())));
+        return Err(Error::invalid(format!(
+            "{} descriptors to keep: the most is {KEPT}",
+            command.keep.len()
+        )));
     }
     let namespaces = Namespaces::of(command);
     let [stdin, stdout, stderr] = &command.stdio;
     let [input, output, error] = defaults;
-    let stdio = [
-        stdin.clone().unwrap_or(input),
-        stdout.clone().unwrap_or(output),
-        stderr.clone().unwrap_or(error),
-    ];
+    let stdio =
+        [stdin.clone().unwrap_or(input), stdout.clone().unwrap_or(output), stderr.clone().unwrap_or(error)];
     let mut steps = Steps::default();
     join(command, &mut steps);
     groups(command, &mut steps);
@@ -119,7 +119,12 @@ impl Namespaces {
                 return Err(Error::invalid(why));
             }
             let args = vec![text(Path::new(name))?, Arg::Number(name.len() as u64)];
-            steps.call(Section::Child, format!("set the host name {}", name.display()), libc::SYS_sethostname, args);
+            steps.call(
+                Section::Child,
+                format!("set the host name {}", name.display()),
+                libc::SYS_sethostname,
+                args,
+            );
         }
         Ok(())
     }
@@ -128,7 +133,10 @@ impl Namespaces {
 fn join(command: &Command, steps: &mut Steps) {
     for namespace in &command.join {
         let args = vec![Arg::Descriptor(namespace.clone()), Arg::Number(0)];
-        let words = match std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&**namespace))) {
+        let words = match std::fs::read_link(format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&**namespace)
+        )) {
             Ok(name) => format!("join the namespace {}", name.display()),
             Err(_) => "join a namespace".into(),
         };
@@ -256,10 +264,11 @@ fn one_mount(mount: &Mount, rooted: bool, makes: bool, user: bool, steps: &mut S
         }
         What::Tree { tree, attributes } => {
             let slot = steps.slot()?;
-            directory = File::from(tree.try_clone().map_err(|e| Error::io(format!("mount at {target}"), &e))?)
-                .metadata()
-                .map_err(|e| Error::io(format!("mount at {target}"), &e))?
-                .is_dir();
+            directory =
+                File::from(tree.try_clone().map_err(|e| Error::io(format!("mount at {target}"), &e))?)
+                    .metadata()
+                    .map_err(|e| Error::io(format!("mount at {target}"), &e))?
+                    .is_dir();
             steps.tree(Section::Prepare, &Source::Open(tree.clone()), *attributes, slot, &target)?;
             slot
         }
@@ -313,7 +322,12 @@ fn last(command: &Command, steps: &mut Steps) -> Result<()> {
         steps.call(child, words, libc::SYS_chdir, vec![text(directory)?]);
     }
     if let Some(mask) = command.umask {
-        steps.call(child, format!("set the umask {mask:03o}"), libc::SYS_umask, vec![Arg::Number(mask.into())]);
+        steps.call(
+            child,
+            format!("set the umask {mask:03o}"),
+            libc::SYS_umask,
+            vec![Arg::Number(mask.into())],
+        );
     }
     // Late: a session is a group of the scheduler (sched(7), autogroups), and entering one costs the processor.
     if command.new_session {
@@ -324,17 +338,16 @@ fn last(command: &Command, steps: &mut Steps) -> Result<()> {
     steps.operation(child, "see that the monitor lives", OP_ALIVE, vec![]);
     let all = vec![Arg::Number(3), Arg::Number(u32::MAX.into()), Arg::Number(4 /* CLOSE_RANGE_CLOEXEC */)];
     steps.call(child, "mark every other descriptor to be closed", libc::SYS_close_range, all);
-    let none = vec![
-        Arg::Number(libc::SIG_SETMASK as u64),
-        Arg::Bytes(vec![0; 8]),
-        Arg::Number(0),
-        Arg::Number(8),
-    ];
+    let none =
+        vec![Arg::Number(libc::SIG_SETMASK as u64), Arg::Bytes(vec![0; 8]), Arg::Number(0), Arg::Number(8)];
     steps.call(child, "unblock every signal", libc::SYS_rt_sigprocmask, none);
     steps.operation(child, "report that all is ready", OP_READY, vec![]);
     let environment = environment(command);
     let paths = paths(command, &environment)?;
-    let argv = std::iter::once(&command.program).chain(&command.args).map(|arg| c_string(arg)).collect::<Result<_>>()?;
+    let argv = std::iter::once(&command.program)
+        .chain(&command.args)
+        .map(|arg| c_string(arg))
+        .collect::<Result<_>>()?;
     let envp = environment.iter().map(|(key, value)| variable(key, value)).collect::<Result<_>>()?;
     let words = format!("execute {}", command.program.display());
     steps.operation(child, words, OP_EXEC, vec![Arg::Table(paths), Arg::Table(argv), Arg::Table(envp)]);
@@ -342,7 +355,8 @@ fn last(command: &Command, steps: &mut Steps) -> Result<()> {
 }
 
 fn environment(command: &Command) -> BTreeMap<OsString, OsString> {
-    let mut all: BTreeMap<_, _> = if command.env_clear { BTreeMap::new() } else { std::env::vars_os().collect() };
+    let mut all: BTreeMap<_, _> =
+        if command.env_clear { BTreeMap::new() } else { std::env::vars_os().collect() };
     for (key, value) in &command.env {
         match value {
             Some(value) => all.insert(key.clone(), value.clone()),
@@ -354,7 +368,9 @@ fn environment(command: &Command) -> BTreeMap<OsString, OsString> {
 
 fn variable(key: &OsStr, value: &OsStr) -> Result<CString> {
     if key.is_empty() || key.as_bytes().contains(&b'=') {
-        return Err(Error::invalid(format!("environment variable {key:?}: a name is not empty and has no `=`")));
+        return Err(Error::invalid(format!(
+            "environment variable {key:?}: a name is not empty and has no `=`"
+        )));
     }
     let mut line = key.to_owned();
     line.push("=");
@@ -372,5 +388,7 @@ fn paths(command: &Command, environment: &BTreeMap<OsString, OsString>) -> Resul
         return Ok(vec![c_string(program)?]);
     }
     let path = environment.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), OsString::as_os_str);
-    std::env::split_paths(path).map(|directory: PathBuf| c_string(directory.join(program).as_os_str())).collect()
+    std::env::split_paths(path)
+        .map(|directory: PathBuf| c_string(directory.join(program).as_os_str()))
+        .collect()
 }

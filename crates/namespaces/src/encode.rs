@@ -46,10 +46,13 @@ impl Heap {
 
 pub(crate) fn encode(plan: &Plan, channels: &Channels<'_>) -> Vec<u8> {
     let args = plan.steps.iter().flat_map(|step| &step.args);
-    let cells = args.filter_map(|arg| if let Arg::Table(strings) = arg { Some(strings.len() + 1) } else { None }).sum();
+    let cells = args
+        .filter_map(|arg| if let Arg::Table(strings) = arg { Some(strings.len() + 1) } else { None })
+        .sum();
     let cells_at = size_of::<Header>() + plan.steps.len() * size_of::<Step>();
     let bytes_at = cells_at + 8 * cells;
-    let mut heap = Heap { cells_at, cells: Vec::with_capacity(cells), bytes_at, bytes: Vec::with_capacity(4096) };
+    let mut heap =
+        Heap { cells_at, cells: Vec::with_capacity(cells), bytes_at, bytes: Vec::with_capacity(4096) };
 
     let mut out = Vec::with_capacity(bytes_at + 4096);
     out.resize(size_of::<Header>(), 0);
@@ -64,9 +67,12 @@ pub(crate) fn encode(plan: &Plan, channels: &Channels<'_>) -> Vec<u8> {
             *value = match arg {
                 Arg::Number(value) => *value,
                 Arg::Descriptor(fd) => fd.as_raw_fd() as u64,
-                Arg::Standard(n) => {
-                    channels.ends.child.get(*n).and_then(Option::as_ref).map_or(u64::MAX, |fd| fd.as_raw_fd() as u64)
-                }
+                Arg::Standard(n) => channels
+                    .ends
+                    .child
+                    .get(*n)
+                    .and_then(Option::as_ref)
+                    .map_or(u64::MAX, |fd| fd.as_raw_fd() as u64),
                 Arg::Slot(slot) => (*slot).into(),
                 Arg::Text(text) => heap.keep(text.as_bytes_with_nul()),
                 Arg::Bytes(bytes) => heap.keep(bytes),
@@ -96,13 +102,22 @@ pub(crate) fn encode(plan: &Plan, channels: &Channels<'_>) -> Vec<u8> {
 /// Into the room that is left for it.
 fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out: &mut [u8]) {
     let count = |section| plan.steps.iter().filter(|s| s.section == section).count() as u32;
-    let number = |fd: &Option<Arc<OwnedFd>>| fd.as_ref().map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned());
-    let [low, high] = if cfg!(target_endian = "little") { [0, 32] } else { [32, 0] }.map(|by| (plan.clone_flags >> by) as u32);
-    let words = [MAGIC, length as u32, cells as u32, count(Section::Prepare), count(Section::Maps), count(Section::Child)]
-        .into_iter()
-        .chain([low, high, number(&plan.cgroup), number(&plan.procs)])
-        .chain([channels.report.cast_unsigned(), channels.control.cast_unsigned(), channels.hold.into(), 0])
-        .chain((0..KEPT).map(|n| plan.kept.get(n).map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned())));
+    let number =
+        |fd: &Option<Arc<OwnedFd>>| fd.as_ref().map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned());
+    let [low, high] = if cfg!(target_endian = "little") { [0, 32] } else { [32, 0] }
+        .map(|by| (plan.clone_flags >> by) as u32);
+    let words = [
+        MAGIC,
+        length as u32,
+        cells as u32,
+        count(Section::Prepare),
+        count(Section::Maps),
+        count(Section::Child),
+    ]
+    .into_iter()
+    .chain([low, high, number(&plan.cgroup), number(&plan.procs)])
+    .chain([channels.report.cast_unsigned(), channels.control.cast_unsigned(), channels.hold.into(), 0])
+    .chain((0..KEPT).map(|n| plan.kept.get(n).map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned())));
     for (place, word) in out.chunks_exact_mut(4).zip(words) {
         place.copy_from_slice(&word.to_ne_bytes());
     }

@@ -75,7 +75,9 @@ impl Error {
         let what = what.into();
         match error.raw_os_error() {
             Some(errno) => Self::os(what, errno),
-            None => Self { kind: ErrorKind::Kernel, what: format!("{what}: {error}"), errno: None, hint: None },
+            None => {
+                Self { kind: ErrorKind::Kernel, what: format!("{what}: {error}"), errno: None, hint: None }
+            }
         }
     }
 

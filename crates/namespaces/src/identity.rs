@@ -21,7 +21,8 @@ pub(crate) fn steps(command: &Command, user: bool, steps: &mut Steps) -> Result<
     let gids = command.gid_map.as_ref().unwrap_or(&default);
     let own = gids.is_own_id(gid);
     if !own && !is_privileged() {
-        let why = format!("gid map {}: an ordinary user may map its own group only", gids.to_string().trim_end());
+        let why =
+            format!("gid map {}: an ordinary user may map its own group only", gids.to_string().trim_end());
         return Err(Error::invalid(why));
     }
     if own {

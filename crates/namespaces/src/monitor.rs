@@ -70,7 +70,9 @@ impl Monitor {
     pub(crate) fn end(self) {
         let Self { pidfd, control } = self;
         drop(control);
-        if !kernel::readable_within(pidfd.as_fd(), PATIENCE) || !kernel::reap(pidfd.as_fd(), false).unwrap_or(true) {
+        if !kernel::readable_within(pidfd.as_fd(), PATIENCE)
+            || !kernel::reap(pidfd.as_fd(), false).unwrap_or(true)
+        {
             orphan(pidfd);
         }
     }

@@ -74,7 +74,10 @@ impl Plan {
     /// The steps in words, first to last; those that the launcher makes come before the clone.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         let at = self.steps.iter().position(|s| s.section > Section::Prepare).unwrap_or(self.steps.len());
-        let words = |s| -> &str { let s: &Step = s; &s.words };
+        let words = |s| -> &str {
+            let s: &Step = s;
+            &s.words
+        };
         let before = self.steps[..at].iter().map(words);
         before.chain(std::iter::once(self.clone_words.as_str())).chain(self.steps[at..].iter().map(words))
     }

@@ -78,7 +78,8 @@ fn start(plan: &Plan, hold: bool) -> Result<Started> {
         std::ptr::null(),
     ];
     let image = image::launcher().map_err(|e| Error::io("cannot make the launcher's memory file", &e))?;
-    let start = clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: theirs.as_raw_fd() };
+    let start =
+        clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: theirs.as_raw_fd() };
     let pidfd = clone::start(&start).map_err(|e| Error::io("cannot start the launcher", &e))?;
     let monitor = Monitor::new(pidfd, control);
     Ok(Started { monitor, report: report.into(), caller: ends.caller })
@@ -111,11 +112,14 @@ pub(crate) fn executed(plan: &Plan, report: OwnedFd, monitor: &Monitor) -> Resul
     while !kernel::closed_within(report.as_fd(), PATIENCE) {
         if plan.cgroup.as_ref().is_some_and(|group| is_frozen(group.as_fd())) {
             monitor.abandon();
-            return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
+            return Err(
+                Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first")
+            );
         }
     }
     let mut bytes = [0; 4 * size_of::<Report>()];
-    let read = kernel::read_all(report.as_fd(), &mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
+    let read =
+        kernel::read_all(report.as_fd(), &mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
     let bytes = &bytes[..read];
     let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
     // READY is overtaken by a failure of the exec after it: the last report counts.
@@ -131,7 +135,9 @@ pub(crate) fn executed(plan: &Plan, report: OwnedFd, monitor: &Monitor) -> Resul
             let program = plan.program.display();
             let how = monitor.last_word().map(|status| format!(" ({status})")).unwrap_or_default();
             Err(Error::lost(format!("{program} was not executed: the child was killed before{how}"))
-                .with_hint("the memory limit of its cgroup may be too small to start in, or somebody killed it"))
+                .with_hint(
+                    "the memory limit of its cgroup may be too small to start in, or somebody killed it",
+                ))
         }
     }
 }
@@ -151,19 +157,20 @@ fn explain(plan: &Plan, step: u32, errno: i32) -> Error {
             })
         }
         libc::EACCES if executing => error.with_hint("it is not executable, or lies on a mount with noexec"),
-        libc::ENOEXEC if executing => error.with_hint("not a program for this machine, or a script without `#!`"),
-        libc::EPERM if step == CLONE => {
-            error.with_hint("new namespaces want root (CAP_SYS_ADMIN), or a new user namespace along with them")
+        libc::ENOEXEC if executing => {
+            error.with_hint("not a program for this machine, or a script without `#!`")
         }
-        libc::ENOSPC if step == CLONE => {
-            error.with_hint("a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces, and at most 32 levels")
-        }
-        libc::EAGAIN if step == CLONE => {
-            error.with_hint("a limit on processes is reached: pids.max of the cgroup or one above, or RLIMIT_NPROC")
-        }
-        libc::EBUSY if step == CLONE => {
-            error.with_hint("a cgroup with controllers enabled for its children takes no process: name one of the children")
-        }
+        libc::EPERM if step == CLONE => error
+            .with_hint("new namespaces want root (CAP_SYS_ADMIN), or a new user namespace along with them"),
+        libc::ENOSPC if step == CLONE => error.with_hint(
+            "a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces, and at most 32 levels",
+        ),
+        libc::EAGAIN if step == CLONE => error.with_hint(
+            "a limit on processes is reached: pids.max of the cgroup or one above, or RLIMIT_NPROC",
+        ),
+        libc::EBUSY if step == CLONE => error.with_hint(
+            "a cgroup with controllers enabled for its children takes no process: name one of the children",
+        ),
         _ => error,
     }
 }
@@ -174,6 +181,7 @@ fn is_frozen(group: BorrowedFd<'_>) -> bool {
     let file = rustix::fs::openat(group, "cgroup.events", flags, rustix::fs::Mode::empty());
     file.is_ok_and(|file| {
         let mut text = String::new();
-        std::fs::File::from(file).read_to_string(&mut text).is_ok() && text.lines().any(|line| line == "frozen 1")
+        std::fs::File::from(file).read_to_string(&mut text).is_ok()
+            && text.lines().any(|line| line == "frozen 1")
     })
 }

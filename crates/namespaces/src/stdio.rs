@@ -98,7 +98,8 @@ impl Ends {
             match kind {
                 Kind::Inherit => {}
                 Kind::Null => {
-                    let null = File::options().read(n == 0).write(n != 0).open("/dev/null").map_err(failed)?;
+                    let null =
+                        File::options().read(n == 0).write(n != 0).open("/dev/null").map_err(failed)?;
                     ends.child[n] = Some(Arc::new(kernel::above_standard(null.into()).map_err(failed)?));
                 }
                 Kind::Descriptor(fd) if fd.as_raw_fd() < 3 => {

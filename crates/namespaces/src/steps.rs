@@ -39,11 +39,20 @@ pub(crate) struct Steps {
 impl Steps {
     /// A slot of one's own.
     pub(crate) fn slot(&mut self) -> Result<u8> {
-        self.next_slot = self.next_slot.checked_add(1).ok_or_else(|| Error::invalid("more than 240 mounts"))?;
-        FREE.checked_add(self.next_slot).filter(|&s| s < 250).ok_or_else(|| Error::invalid("more than 240 mounts"))
+        self.next_slot =
+            self.next_slot.checked_add(1).ok_or_else(|| Error::invalid("more than 240 mounts"))?;
+        FREE.checked_add(self.next_slot)
+            .filter(|&s| s < 250)
+            .ok_or_else(|| Error::invalid("more than 240 mounts"))
     }
 
-    pub(crate) fn call(&mut self, section: Section, words: impl Into<String>, nr: i64, args: Vec<Arg>) -> &mut Step {
+    pub(crate) fn call(
+        &mut self,
+        section: Section,
+        words: impl Into<String>,
+        nr: i64,
+        args: Vec<Arg>,
+    ) -> &mut Step {
         self.operation(section, words, nr as u32, args)
     }
 
@@ -89,12 +98,18 @@ impl Steps {
             };
             if n + 1 < parts.len() || directory {
                 let args = vec![Arg::Slot(parent), text(Path::new(part))?, Arg::Number(0o755)];
-                self.call(Section::Child, words, libc::SYS_mkdirat, args).ignore = [libc::EEXIST as u16, 0, 0, 0];
+                self.call(Section::Child, words, libc::SYS_mkdirat, args).ignore =
+                    [libc::EEXIST as u16, 0, 0, 0];
             } else {
                 let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_CLOEXEC;
-                let args =
-                    vec![Arg::Slot(parent), text(Path::new(part))?, Arg::Number(flags as u64), Arg::Number(0o644)];
-                self.call(Section::Child, words, libc::SYS_openat, args).ignore = [libc::EEXIST as u16, 0, 0, 0];
+                let args = vec![
+                    Arg::Slot(parent),
+                    text(Path::new(part))?,
+                    Arg::Number(flags as u64),
+                    Arg::Number(0o644),
+                ];
+                self.call(Section::Child, words, libc::SYS_openat, args).ignore =
+                    [libc::EEXIST as u16, 0, 0, 0];
             }
             so_far.push(part);
         }
@@ -133,8 +148,14 @@ impl Steps {
         }
         // The attributes of fsmount(2) have the numbers of mount(2)'s flags.
         let flags = Arg::Number(filesystem.attributes);
-        let args = vec![text(kind)?, Arg::Text(c".".into()), text(kind)?, flags, c_string(&options).map(Arg::Text)?];
-        self.call(Section::Child, format!("enter the mount point {shown}"), libc::SYS_fchdir, vec![Arg::Slot(TARGET)]);
+        let args =
+            vec![text(kind)?, Arg::Text(c".".into()), text(kind)?, flags, c_string(&options).map(Arg::Text)?];
+        self.call(
+            Section::Child,
+            format!("enter the mount point {shown}"),
+            libc::SYS_fchdir,
+            vec![Arg::Slot(TARGET)],
+        );
         self.call(Section::Child, words, libc::SYS_mount, args);
         self.call(Section::Child, "return to the root", libc::SYS_fchdir, vec![Arg::Slot(ROOT)]);
         Ok(())
@@ -142,21 +163,39 @@ impl Steps {
 
     /// Puts the mount in `slot` over `/` and goes there. `/` itself still means the old root.
     pub(crate) fn enter(&mut self, slot: u8, what: &str) {
-        let args =
-            vec![Arg::Slot(slot), Arg::Text(CString::default()), Arg::Number(HERE), Arg::Text(c"/".into()), Arg::Number(4)];
+        let args = vec![
+            Arg::Slot(slot),
+            Arg::Text(CString::default()),
+            Arg::Number(HERE),
+            Arg::Text(c"/".into()),
+            Arg::Number(4),
+        ];
         self.call(Section::Child, format!("move the {what} over /"), libc::SYS_move_mount, args);
         self.call(Section::Child, format!("enter the {what}"), libc::SYS_fchdir, vec![Arg::Slot(slot)]);
     }
 
     /// A copy of a mount, or of the part below a directory, with its attributes set before anybody sees it.
-    pub(crate) fn tree(&mut self, section: Section, from: &Source, attributes: u64, slot: u8, shown: &str) -> Result<()> {
+    pub(crate) fn tree(
+        &mut self,
+        section: Section,
+        from: &Source,
+        attributes: u64,
+        slot: u8,
+        shown: &str,
+    ) -> Result<()> {
         let flags = 1 /* OPEN_TREE_CLONE */ | CLOEXEC | RECURSIVE;
         let (args, call) = match from {
             Source::Open(fd) => (
-                vec![Arg::Descriptor(fd.clone()), Arg::Text(CString::default()), Arg::Number(flags | EMPTY_PATH)],
+                vec![
+                    Arg::Descriptor(fd.clone()),
+                    Arg::Text(CString::default()),
+                    Arg::Number(flags | EMPTY_PATH),
+                ],
                 wire::OP_TREE,
             ),
-            Source::Path(path) => (vec![Arg::Number(HERE), text(path)?, Arg::Number(flags)], libc::SYS_open_tree as u32),
+            Source::Path(path) => {
+                (vec![Arg::Number(HERE), text(path)?, Arg::Number(flags)], libc::SYS_open_tree as u32)
+            }
         };
         self.operation(section, format!("copy the mount at {shown}"), call, args).save = Some(slot);
         // Always private: what is mounted on a copy that shares with the caller's tree would appear there.
@@ -169,13 +208,26 @@ impl Steps {
     }
 
     /// mount_setattr(2), Linux 5.12.
-    pub(crate) fn set_attributes(&mut self, section: Section, slot: u8, set: u64, recursive: bool, words: String) {
+    pub(crate) fn set_attributes(
+        &mut self,
+        section: Section,
+        slot: u8,
+        set: u64,
+        recursive: bool,
+        words: String,
+    ) {
         let mut attr = Vec::with_capacity(32);
         for word in [set, 0, 1 << 18 /* MS_PRIVATE */, 0] {
             attr.extend(word.to_ne_bytes());
         }
         let flags = EMPTY_PATH | if recursive { RECURSIVE } else { 0 };
-        let args = vec![Arg::Slot(slot), Arg::Text(CString::default()), Arg::Number(flags), Arg::Bytes(attr), Arg::Number(32)];
+        let args = vec![
+            Arg::Slot(slot),
+            Arg::Text(CString::default()),
+            Arg::Number(flags),
+            Arg::Bytes(attr),
+            Arg::Number(32),
+        ];
         self.call(section, words, libc::SYS_mount_setattr, args);
     }
 
@@ -201,13 +253,22 @@ impl Steps {
         self.call(section, format!("open {kind} for {shown}"), libc::SYS_fsopen, args).save = Some(CONTEXT);
         for (key, value) in &filesystem.parameters {
             let (command, value, words) = match value {
-                Some(value) => (1, text(Path::new(value))?, format!("{words}: {key}={}", Path::new(value).display())),
+                Some(value) => {
+                    (1, text(Path::new(value))?, format!("{words}: {key}={}", Path::new(value).display()))
+                }
                 None => (0, Arg::Number(0), format!("{words}: {key}")),
             };
-            let args = vec![Arg::Slot(CONTEXT), Arg::Number(command), text(Path::new(key))?, value, Arg::Number(0)];
+            let args =
+                vec![Arg::Slot(CONTEXT), Arg::Number(command), text(Path::new(key))?, value, Arg::Number(0)];
             self.call(section, words, libc::SYS_fsconfig, args);
         }
-        let create = vec![Arg::Slot(CONTEXT), Arg::Number(6 /* FSCONFIG_CMD_CREATE */), Arg::Number(0), Arg::Number(0), Arg::Number(0)];
+        let create = vec![
+            Arg::Slot(CONTEXT),
+            Arg::Number(6 /* FSCONFIG_CMD_CREATE */),
+            Arg::Number(0),
+            Arg::Number(0),
+            Arg::Number(0),
+        ];
         self.call(section, format!("create {kind} for {shown}"), libc::SYS_fsconfig, create);
         // What is to be filled first becomes read-only last.
         let late = if filesystem.entries.is_empty() { 0 } else { filesystem.attributes & RDONLY };
@@ -228,7 +289,12 @@ impl Steps {
         match entry {
             Entry::Directory { path, mode } => {
                 let args = vec![Arg::Slot(slot), text(path)?, Arg::Number((*mode).into())];
-                self.call(section, format!("make directory {} in {shown}", path.display()), libc::SYS_mkdirat, args);
+                self.call(
+                    section,
+                    format!("make directory {} in {shown}", path.display()),
+                    libc::SYS_mkdirat,
+                    args,
+                );
             }
             Entry::Symlink { path, to } => {
                 let words = format!("link {} to {} in {shown}", path.display(), to.display());
@@ -237,7 +303,8 @@ impl Steps {
             Entry::Device { path, major, minor } => {
                 let words = format!("make device {} {major}:{minor} in {shown}", path.display());
                 let mode = Arg::Number((libc::S_IFCHR | 0o666).into());
-                let args = vec![Arg::Slot(slot), text(path)?, mode, Arg::Number(libc::makedev(*major, *minor))];
+                let args =
+                    vec![Arg::Slot(slot), text(path)?, mode, Arg::Number(libc::makedev(*major, *minor))];
                 self.call(section, words, libc::SYS_mknodat, args);
             }
         }

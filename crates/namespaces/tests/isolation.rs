@@ -33,7 +33,8 @@ fn text(command: &mut Command) -> String {
 fn every_namespace_asked_for_is_new_and_no_other() {
     kernel_test(&NEEDS, || {
         let root = root();
-        let script = "for n in cgroup ipc mnt net pid time user uts; do echo $n $(readlink /proc/self/ns/$n); done";
+        let script =
+            "for n in cgroup ipc mnt net pid time user uts; do echo $n $(readlink /proc/self/ns/$n); done";
         let inside = text(&mut contained(script, root.as_path()));
         for line in inside.lines() {
             let (kind, link) = line.split_once(' ').unwrap();
@@ -64,7 +65,8 @@ fn of_the_old_root_nothing_is_mounted_any_more() {
         let script = "cat /proc/self/mountinfo";
         assert_eq!(mounts(text(&mut contained(script, root.as_path()))), ["/", "/proc", "/dev"]);
 
-        let overlay = Filesystem::new("overlay").set("lowerdir", &root).set("upperdir", "upper").set("workdir", "work");
+        let overlay =
+            Filesystem::new("overlay").set("lowerdir", &root).set("upperdir", "upper").set("workdir", "work");
         let scratch = Filesystem::tmpfs().directory("upper", 0o755).directory("work", 0o700);
         let seen = text(contained(script, overlay).scratch(scratch));
         assert_eq!(mounts(seen), ["/", "/proc", "/dev"], "and of the scratch file system neither");
@@ -108,7 +110,10 @@ fn sysfs_and_read_only_binds_cannot_be_written_and_a_writable_bind_can() {
         fs::write(data.join("file"), "there").unwrap();
         let script = "cat /ro/file; for f in /sys/kernel/x /ro/new; do touch $f 2>/dev/null && echo wrote $f; done; touch /rw/new";
         let mut command = contained(script, root.as_path());
-        command.mount(Mount::sysfs()).mount(Mount::bind(&data, "/ro").read_only()).mount(Mount::bind(&data, "/rw"));
+        command
+            .mount(Mount::sysfs())
+            .mount(Mount::bind(&data, "/ro").read_only())
+            .mount(Mount::bind(&data, "/rw"));
         assert_eq!(text(&mut command), "there");
         assert!(data.join("new").exists(), "the positive control");
     });
@@ -122,7 +127,10 @@ fn a_read_only_root_is_never_written_not_even_for_mount_points() {
         let seen = text(&mut contained("touch /new 2>/dev/null || echo refused", read_only()));
         assert_eq!(seen, "refused\n");
         let error = contained("", read_only()).mount(Mount::tmpfs("/missing", 4096)).status().unwrap_err();
-        assert_eq!(error.to_string(), "cannot open the mount point /missing: No such file or directory (os error 2)");
+        assert_eq!(
+            error.to_string(),
+            "cannot open the mount point /missing: No such file or directory (os error 2)"
+        );
         assert!(!root.join("missing").exists());
     });
 }
@@ -133,7 +141,10 @@ fn a_link_in_the_root_leads_neither_out_of_it_nor_below_a_built_in_mount() {
         let (root, outside) = (root(), scratch());
         symlink(&outside, root.join("out")).unwrap();
         let error = contained("", root.as_path()).mount(Mount::tmpfs("/out", 1 << 20)).status().unwrap_err();
-        assert_eq!(error.to_string(), "cannot open the mount point /out: No such file or directory (os error 2)");
+        assert_eq!(
+            error.to_string(),
+            "cannot open the mount point /out: No such file or directory (os error 2)"
+        );
         fs::create_dir_all(root.join(outside.strip_prefix("/").unwrap())).unwrap();
         text(contained("touch /out/inside", root.as_path()).mount(Mount::tmpfs("/out", 1 << 20)));
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "the target was looked up inside the root");
@@ -163,7 +174,8 @@ fn a_single_file_is_bound_over_a_file_that_is_made_for_it() {
 fn the_host_name_and_the_loopback_device_are_its_own() {
     kernel_test(&NEEDS, || {
         let root = root();
-        let mut command = contained("hostname; ifconfig lo | grep -c UP; ifconfig -a | grep -c Link", root.as_path());
+        let mut command =
+            contained("hostname; ifconfig lo | grep -c UP; ifconfig -a | grep -c Link", root.as_path());
         assert_eq!(text(command.hostname("sandbox").loopback_up()), "sandbox\n1\n1\n");
         assert_ne!(fs::read_to_string("/proc/sys/kernel/hostname").unwrap(), "sandbox\n");
     });
@@ -191,7 +203,8 @@ fn no_descriptor_of_the_callers_is_inherited_and_no_signal_is_blocked_or_ignored
 #[test]
 fn a_namespace_that_exists_can_be_joined() {
     kernel_test(&NEEDS, || {
-        let mut other = Command::new("sleep").arg("100").unshare([Namespace::Uts]).hostname("joined").spawn().unwrap();
+        let mut other =
+            Command::new("sleep").arg("100").unshare([Namespace::Uts]).hostname("joined").spawn().unwrap();
         let uts = fs::File::open(format!("/proc/{}/ns/uts", other.id())).unwrap();
         let mut command = Command::new("hostname");
         assert_eq!(text(command.join(uts)), "joined\n");
@@ -206,7 +219,10 @@ fn a_namespace_that_exists_can_be_joined() {
 fn root_in_a_user_namespace_of_its_own_is_root_inside() {
     kernel_test(&[Need::Root, Need::UserNamespaces], || {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "id -u; hostname"]).unshare([Namespace::User, Namespace::Uts]).hostname("sandbox");
+        command
+            .args(["-c", "id -u; hostname"])
+            .unshare([Namespace::User, Namespace::Uts])
+            .hostname("sandbox");
         assert_eq!(text(&mut command), "0\nsandbox\n");
     });
 }

@@ -73,7 +73,10 @@ fn what_cannot_be_executed_is_an_error_that_names_it_and_gives_a_hint() {
     assert!(error.hint().unwrap().contains("not executable"));
 
     let error = Command::new("true").current_dir("/no/such").status().unwrap_err();
-    assert_eq!(error.to_string(), "cannot enter the working directory /no/such: No such file or directory (os error 2)");
+    assert_eq!(
+        error.to_string(),
+        "cannot enter the working directory /no/such: No such file or directory (os error 2)"
+    );
 }
 
 #[test]
@@ -120,7 +123,8 @@ fn the_end_can_be_polled_and_the_status_is_there_then() {
     assert_eq!(child.try_wait().unwrap(), None);
     assert_eq!(child.wait_timeout(Duration::from_millis(20)).unwrap(), None);
     drop(child.stdin.take());
-    rustix::event::poll(&mut [rustix::event::PollFd::new(&child, rustix::event::PollFlags::IN)], None).unwrap();
+    rustix::event::poll(&mut [rustix::event::PollFd::new(&child, rustix::event::PollFlags::IN)], None)
+        .unwrap();
     assert_eq!(child.try_wait().unwrap().and_then(|status| status.code()), Some(4));
     assert_eq!(child.wait().unwrap().code(), Some(4), "and stays");
     assert!(child.usage().is_some());
@@ -182,7 +186,12 @@ fn caller() -> Vec<String> {
     all.push(std::env::current_dir().unwrap().display().to_string());
     all.push(std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap());
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    all.extend(status.lines().filter(|l| l.starts_with("Sig") && !l.starts_with("SigQ") || l.starts_with("Umask")).map(str::to_owned));
+    all.extend(
+        status
+            .lines()
+            .filter(|l| l.starts_with("Sig") && !l.starts_with("SigQ") || l.starts_with("Umask"))
+            .map(str::to_owned),
+    );
     all.push(std::fs::read_dir("/proc/thread-self/fd").unwrap().count().to_string());
     all.push(own_children().join(" "));
     all
@@ -190,7 +199,8 @@ fn caller() -> Vec<String> {
 
 fn own_children() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let children = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default());
+    let children =
+        tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default());
     children.flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 

@@ -27,7 +27,8 @@ impl Group {
             let words: Vec<_> = line.split(' ').collect();
             (words[2] == "cgroup2").then(|| words[1].to_owned())
         });
-        let path = Path::new(&top.expect("cgroup v2 is mounted")).join(format!("isolate-{name}-{}", std::process::id()));
+        let path = Path::new(&top.expect("cgroup v2 is mounted"))
+            .join(format!("isolate-{name}-{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
@@ -137,7 +138,8 @@ fn an_ignored_sigchld_and_a_thread_that_waits_for_every_child_lose_no_status() {
 #[test]
 fn a_program_outlives_the_thread_that_started_it() {
     kernel_test(&[Need::Root], || {
-        let start = || sh("read line; echo $line").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let start =
+            || sh("read line; echo $line").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut child = thread::spawn(start).join().unwrap();
         // PR_SET_PDEATHSIG of the caller's thread would have killed it here.
         thread::sleep(Duration::from_millis(50));
@@ -151,14 +153,16 @@ fn a_program_outlives_the_thread_that_started_it() {
 fn a_monitor_that_is_killed_takes_the_program_along_and_the_caller_is_told() {
     kernel_test(&[Need::Root], || {
         let mut child = sh("sleep 1000").unshare([Namespace::Pid]).spawn().unwrap();
-        let program = pidfd_open(Pid::from_raw(child.id().cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
+        let program =
+            pidfd_open(Pid::from_raw(child.id().cast_signed()).unwrap(), PidfdFlags::empty()).unwrap();
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap();
         kill_process(Pid::from_raw(parent.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
         let error = child.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Lost);
         assert_eq!(error.to_string(), "nobody knows how the program ended: its monitor was killed");
-        let mut ended = [rustix::event::PollFd::from_borrowed_fd(program.as_fd(), rustix::event::PollFlags::IN)];
+        let mut ended =
+            [rustix::event::PollFd::from_borrowed_fd(program.as_fd(), rustix::event::PollFlags::IN)];
         let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
         assert_eq!(rustix::event::poll(&mut ended, Some(&limit)).unwrap(), 1, "the program ends with it");
     });

@@ -33,7 +33,8 @@ pub(crate) struct Layout {
 /// `state` is the container's state directory; neither it nor the scratch need exist.
 pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path) -> Result<Layout> {
     let directory = |path: &Path| -> Result<()> {
-        let metadata = std::fs::metadata(path).map_err(|e| Error::io(format!("rootfs {}", path.display()), &e))?;
+        let metadata =
+            std::fs::metadata(path).map_err(|e| Error::io(format!("rootfs {}", path.display()), &e))?;
         if metadata.is_dir() {
             return Ok(());
         }
@@ -44,7 +45,9 @@ pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path) -> Result
     }
     if !rootfs.with.is_empty() && !matches!(rootfs.kind, Kind::Host) {
         let why = "rootfs: `with` names more of the host, for Rootfs::host()";
-        return Err(Error::new(ErrorKind::InvalidConfig, why).with_hint("bind it by Container::builder().mount()"));
+        return Err(
+            Error::new(ErrorKind::InvalidConfig, why).with_hint("bind it by Container::builder().mount()")
+        );
     }
     match &rootfs.kind {
         Kind::Writable(path) => {
@@ -144,15 +147,20 @@ fn throw_away(overlay: Overlay, scratch: &Scratch, n: usize, layout: &mut Layout
 
 fn filesystem(overlay: &Overlay) -> Result<Filesystem> {
     let parameters = overlay.parameters()?;
-    Ok(parameters.into_iter().fold(Filesystem::new("overlay"), |filesystem, parameter| match parameter.value {
-        Some(value) => filesystem.set(parameter.key, value),
-        None => filesystem.flag(parameter.key),
+    Ok(parameters.into_iter().fold(Filesystem::new("overlay"), |filesystem, parameter| {
+        match parameter.value {
+            Some(value) => filesystem.set(parameter.key, value),
+            None => filesystem.flag(parameter.key),
+        }
     }))
 }
 
 fn work_next_to(upper: &Path) -> Result<PathBuf> {
     let name = upper.file_name().ok_or_else(|| {
-        Error::new(ErrorKind::InvalidConfig, format!("upper layer {}: wanted a directory with a name", upper.display()))
+        Error::new(
+            ErrorKind::InvalidConfig,
+            format!("upper layer {}: wanted a directory with a name", upper.display()),
+        )
     })?;
     let mut work = name.to_owned();
     work.push(".work");

@@ -76,9 +76,13 @@ mod tests {
             DirBuilder::new().recursive(true).create(from.join(path)).unwrap();
             fs::set_permissions(from.join(path), Permissions::from_mode(mode)).unwrap();
         }
-        for (path, mode) in
-            [("passwd", 0o644), ("shadow", 0o640), ("ssl/private/key", 0o644), ("ssl/ca", 0o444), ("secret/x", 0o777)]
-        {
+        for (path, mode) in [
+            ("passwd", 0o644),
+            ("shadow", 0o640),
+            ("ssl/private/key", 0o644),
+            ("ssl/ca", 0o444),
+            ("secret/x", 0o777),
+        ] {
             fs::write(from.join(path), path).unwrap();
             fs::set_permissions(from.join(path), Permissions::from_mode(mode)).unwrap();
         }

@@ -49,12 +49,16 @@ pub(crate) fn programs() -> Vec<PathBuf> {
 pub(crate) fn named(path: &Path) -> Result<fs::Metadata> {
     let said = format!("Rootfs::host().with({path:?})");
     if !path.is_absolute() || path == Path::new("/") {
-        return Err(Error::new(ErrorKind::InvalidConfig, format!("{said}: wanted an absolute path other than /")));
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
+            format!("{said}: wanted an absolute path other than /"),
+        ));
     }
     for own in ["/proc", "/sys", "/dev"] {
         if path.starts_with(own) {
             let why = format!("{said}: a container has a {own} of its own");
-            return Err(Error::new(ErrorKind::InvalidConfig, why).with_hint("bind it by Container::builder().mount()"));
+            return Err(Error::new(ErrorKind::InvalidConfig, why)
+                .with_hint("bind it by Container::builder().mount()"));
         }
     }
     fs::metadata(path).map_err(|e| Error::io(said, &e))

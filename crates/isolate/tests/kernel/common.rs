@@ -10,9 +10,11 @@ use testkit::Need;
 /// What a container without a network needs.
 pub(crate) const NEEDS: &[Need] = &[Need::Root, Need::Overlay];
 /// What one on a bridge needs.
-pub(crate) const NET: &[Need] = &[Need::Root, Need::Overlay, Need::Veth, Need::NfTables, Need::Program("busybox")];
+pub(crate) const NET: &[Need] =
+    &[Need::Root, Need::Overlay, Need::Veth, Need::NfTables, Need::Program("busybox")];
 /// Answers `hello` on port 8080.
-pub(crate) const SERVER: &str = "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec busybox httpd -f -p 8080 -h /tmp/www";
+pub(crate) const SERVER: &str =
+    "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec busybox httpd -f -p 8080 -h /tmp/www";
 
 pub(crate) fn sh(script: &str) -> ContainerBuilder {
     Container::builder().command(["/bin/sh", "-c", script])

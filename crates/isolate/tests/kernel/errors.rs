@@ -32,12 +32,20 @@ fn a_user_who_may_not_is_told_what_to_be() {
 #[test]
 fn a_root_that_is_missing_is_named() {
     kernel_test(NEEDS, || {
-        let error = |root: Rootfs| Container::builder().name("x").rootfs(root).command(["true"]).start().unwrap_err();
-        for root in [Rootfs::writable("/no/such"), Rootfs::read_only("/no/such"), Rootfs::layers(["/usr", "/no/such"])] {
+        let error =
+            |root: Rootfs| Container::builder().name("x").rootfs(root).command(["true"]).start().unwrap_err();
+        for root in [
+            Rootfs::writable("/no/such"),
+            Rootfs::read_only("/no/such"),
+            Rootfs::layers(["/usr", "/no/such"]),
+        ] {
             let error = error(root);
             assert_eq!(error.kind(), ErrorKind::NotFound);
             let text = error.to_string();
-            assert!(text.starts_with("container `x`: ") && text.contains("/no/such: No such file or directory"), "{text}");
+            assert!(
+                text.starts_with("container `x`: ") && text.contains("/no/such: No such file or directory"),
+                "{text}"
+            );
         }
         let error = error(Rootfs::layers(["/etc/passwd"]));
         assert!(error.to_string().contains("/etc/passwd: not a directory"), "{error}");
@@ -73,7 +81,10 @@ fn a_port_that_is_taken_is_named_with_who_has_it() {
         let error = sh("true").name("x").publish((9000, 8080)).start().unwrap_err();
         let me = format!("container `x`: host port 9000/tcp is taken: pid {} (kernel-", std::process::id());
         assert_eq!(error.kind(), ErrorKind::InUse);
-        assert!(error.to_string().starts_with(&me) && error.to_string().ends_with(") listens there"), "{error}");
+        assert!(
+            error.to_string().starts_with(&me) && error.to_string().ends_with(") listens there"),
+            "{error}"
+        );
         drop(listener);
 
         let first = sh("sleep 100").name("first").publish((9000, 8080)).start().unwrap();
@@ -93,7 +104,10 @@ fn a_name_in_use_is_refused_until_it_is_free() {
         let error = sh("true").name("x").start().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         assert_eq!(error.to_string(), "container `x`: the name is in use");
-        assert_eq!(error.hint(), Some("another container has it; choose another name or remove that container"));
+        assert_eq!(
+            error.hint(),
+            Some("another container has it; choose another name or remove that container")
+        );
         drop(first);
         assert!(sh("true").name("x").status().unwrap().success());
         assert!(sh("true").name("../x").start().unwrap_err().to_string().contains("name \"../x\""));
@@ -129,9 +143,16 @@ fn a_controller_that_is_missing_is_named_with_its_remedy() {
 #[test]
 fn a_limit_that_cgroup_v1_has_not_is_an_error_with_its_remedy() {
     kernel_test(&[Need::Root, Need::Overlay, Need::CgroupV1], || {
-        let error = sh("true").name("x").limits(Limits::new().memory(Bytes::mib(64)).oom_group(true)).start().unwrap_err();
+        let error = sh("true")
+            .name("x")
+            .limits(Limits::new().memory(Bytes::mib(64)).oom_group(true))
+            .start()
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.hint().is_some_and(|hint| hint.contains("systemd.unified_cgroup_hierarchy=1")), "{error:?}");
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains("systemd.unified_cgroup_hierarchy=1")),
+            "{error:?}"
+        );
     });
 }
 
@@ -157,7 +178,10 @@ fn a_kernel_without_overlay_is_named_with_its_remedy() {
 fn what_cannot_be_is_refused_before_anything_is_made() {
     kernel_test(NEEDS, || {
         let error = Container::builder().name("x").start().unwrap_err();
-        assert_eq!(format!("{error:?}"), "container `x`: no command\n  hint: say what to run by `.command([…])`");
+        assert_eq!(
+            format!("{error:?}"),
+            "container `x`: no command\n  hint: say what to run by `.command([…])`"
+        );
         let error = sh("true").network(isolate::Attach::none()).publish((9000, 80)).start().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert!(error.to_string().contains("the container is not on a bridge"));
@@ -168,7 +192,8 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
 fn a_container_is_pollable_and_its_errors_after_the_end_are_none() {
     kernel_test(NEEDS, || {
         let mut container = sh("exit 3").start().unwrap();
-        let mut ready = [rustix::event::PollFd::from_borrowed_fd(container.as_fd(), rustix::event::PollFlags::IN)];
+        let mut ready =
+            [rustix::event::PollFd::from_borrowed_fd(container.as_fd(), rustix::event::PollFlags::IN)];
         assert_eq!(rustix::event::poll(&mut ready, None).unwrap(), 1);
         drop(ready);
         assert_eq!(container.try_wait().unwrap().unwrap().code(), Some(3));

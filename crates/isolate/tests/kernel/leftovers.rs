@@ -90,7 +90,8 @@ fn what_is_left_can_be_swept_by_hand_and_what_lives_is_not() {
 #[test]
 fn a_dropped_container_takes_all_its_processes_along() {
     kernel_test(NEEDS, || {
-        let mut container = sh("sleep 1000 & sleep 1000 & echo up; wait").stdout(isolate::Stdio::piped()).start().unwrap();
+        let mut container =
+            sh("sleep 1000 & sleep 1000 & echo up; wait").stdout(isolate::Stdio::piped()).start().unwrap();
         let mut line = String::new();
         BufReader::new(container.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "up\n");
@@ -110,9 +111,18 @@ fn the_first_process_takes_the_others_along() {
 #[test]
 fn a_start_that_fails_late_leaves_nothing() {
     kernel_test(NET, || {
-        let error = sh("true").command(["/no/such"]).publish((9000, 8080)).limits(Limits::new().pids(5)).start().unwrap_err();
+        let error = sh("true")
+            .command(["/no/such"])
+            .publish((9000, 8080))
+            .limits(Limits::new().pids(5))
+            .start()
+            .unwrap_err();
         assert!(error.to_string().contains("/no/such"));
-        let error = sh("true").publish((9000, 8080)).mount(isolate::Mount::bind("/no/such", "/x")).start().unwrap_err();
+        let error = sh("true")
+            .publish((9000, 8080))
+            .mount(isolate::Mount::bind("/no/such", "/x"))
+            .start()
+            .unwrap_err();
         assert!(error.to_string().contains("/no/such"));
     });
 }

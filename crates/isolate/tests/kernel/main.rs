@@ -1,5 +1,8 @@
 //! Containers on a real kernel: each test in a world of its own, and nothing is left of it.
-#![expect(clippy::disallowed_methods, reason = "tests look at the kernel through other eyes, and are owners to be killed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests look at the kernel through other eyes, and are owners to be killed"
+)]
 
 mod common;
 mod errors;

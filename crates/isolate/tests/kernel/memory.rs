@@ -45,8 +45,10 @@ fn without_oom_group_the_others_live_on() {
 #[test]
 fn with_oom_group_all_of_it_is_killed_and_the_caller_is_alive_and_told() {
     kernel_test(&[Need::Root, Need::Overlay, Need::Cgroup2], || {
-        let mut container =
-            sh(&format!("{EATER}; sleep 1; echo the shell lives; sleep 100")).limits(limits().oom_group(true)).start().unwrap();
+        let mut container = sh(&format!("{EATER}; sleep 1; echo the shell lives; sleep 100"))
+            .limits(limits().oom_group(true))
+            .start()
+            .unwrap();
         let status = container.wait().unwrap();
         assert_eq!(status.signal(), Some(SIGKILL), "{status}");
         let stats = container.stats().unwrap();

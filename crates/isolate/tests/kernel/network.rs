@@ -18,7 +18,11 @@ fn a_published_port_answers_and_is_free_again_after_the_end() {
         assert!(wait_for(local(9000)).ends_with("hello\n"));
         let inside = (container.address().unwrap(), 8080).into();
         assert!(get(inside).is_some(), "by its own address");
-        assert_eq!(get((container.address().unwrap(), 9000).into()), None, "the host's port is not the container's");
+        assert_eq!(
+            get((container.address().unwrap(), 9000).into()),
+            None,
+            "the host's port is not the container's"
+        );
         container.remove().unwrap();
         assert_eq!(get(local(9000)), None);
         std::net::TcpListener::bind(local(9000)).unwrap();
@@ -63,7 +67,8 @@ fn two_containers_on_the_bridge_see_each_other_by_address() {
         let server = sh(SERVER).network(Attach::bridge()).start().unwrap();
         let address = server.address().unwrap();
         wait_for((address, 8080).into());
-        let client = sh(&format!("busybox wget -q -O - http://{address}:8080/index.html")).network(Attach::bridge());
+        let client =
+            sh(&format!("busybox wget -q -O - http://{address}:8080/index.html")).network(Attach::bridge());
         assert_eq!(printed(client), "hello\n");
     });
 }

@@ -15,14 +15,23 @@ fn of_the_host_there_are_its_programs_and_nothing_of_its_data() {
     kernel_test(NEEDS, || {
         for place in ["/home", "/root", "/srv", "/var", "/run", "/mnt", "/media", "/boot"] {
             let shown = printed(sh(&format!("ls -A {place} 2>/dev/null; true")));
-            let expected = if place == "/var" { shown.replace("lib\n", "").replace("tmp\n", "") } else { shown.clone() };
-            assert!(expected.lines().all(|name| ["cache", "log", "lock", "run", "spool"].contains(&name)), "{place}: {shown}");
+            let expected =
+                if place == "/var" { shown.replace("lib\n", "").replace("tmp\n", "") } else { shown.clone() };
+            assert!(
+                expected.lines().all(|name| ["cache", "log", "lock", "run", "spool"].contains(&name)),
+                "{place}: {shown}"
+            );
         }
         assert_eq!(printed(sh("ls /tmp; echo ok")), "ok\n");
-        assert_eq!(printed(sh("test -e /etc/passwd && test ! -e /etc/shadow && test -x /usr/bin/env && echo so")), "so\n");
+        assert_eq!(
+            printed(sh("test -e /etc/passwd && test ! -e /etc/shadow && test -x /usr/bin/env && echo so")),
+            "so\n"
+        );
         let secret = scratch().join("secret");
         fs::write(&secret, "x").unwrap();
-        let look = |root: Rootfs| sh(&format!("test -e {}", secret.display())).rootfs(root).status().unwrap().success();
+        let look = |root: Rootfs| {
+            sh(&format!("test -e {}", secret.display())).rootfs(root).status().unwrap().success()
+        };
         assert!(!look(Rootfs::host()));
         assert!(look(Rootfs::host().with(secret.parent().unwrap())), "unless it is named");
     });
@@ -31,7 +40,8 @@ fn of_the_host_there_are_its_programs_and_nothing_of_its_data() {
 #[test]
 fn what_is_written_below_usr_is_not_the_hosts() {
     kernel_test(NEEDS, || {
-        let script = "echo mine > /usr/bin/isolate-test-file && rm /usr/bin/env && cat /usr/bin/isolate-test-file";
+        let script =
+            "echo mine > /usr/bin/isolate-test-file && rm /usr/bin/env && cat /usr/bin/isolate-test-file";
         assert_eq!(printed(sh(script)), "mine\n");
         assert!(fs::metadata("/usr/bin/env").is_ok() && fs::metadata("/usr/bin/isolate-test-file").is_err());
         assert_eq!(printed(sh("ls /usr/bin/env")), "/usr/bin/env\n", "nor the next container's");
@@ -72,7 +82,9 @@ fn a_directory_is_the_root_itself_writable_or_not() {
     kernel_test(BUSYBOX, || {
         let root = scratch();
         busybox_root(&root);
-        let write = |root: Rootfs| sh("echo x > /file").rootfs(root).stderr(isolate::Stdio::null()).status().unwrap().success();
+        let write = |root: Rootfs| {
+            sh("echo x > /file").rootfs(root).stderr(isolate::Stdio::null()).status().unwrap().success()
+        };
         assert!(!write(Rootfs::read_only(&root)) && !root.join("file").exists());
         assert!(write(Rootfs::writable(&root)) && root.join("file").exists());
     });

@@ -53,7 +53,11 @@ fn many(containers: u32) {
                         std::fs::write(&program, "#!/bin/sh\nexit 7\n").unwrap();
                         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
                         let mount = Mount::bind(&program, "/program").read_only();
-                        let status = Container::builder().rootfs(Rootfs::layers([root])).command(["/program"]).mount(mount).status();
+                        let status = Container::builder()
+                            .rootfs(Rootfs::layers([root]))
+                            .command(["/program"])
+                            .mount(mount)
+                            .status();
                         assert_eq!(status.unwrap().code(), Some(7), "container {n}");
                     }
                 })

@@ -33,7 +33,11 @@ fn its_name_environment_directory_and_umask_are_its_own() {
     kernel_test(NEEDS, || {
         assert_eq!(printed(sh("hostname; cat /etc/hostname").name("box")), "box\nbox\n");
         assert_eq!(printed(sh("hostname").name("box").hostname("other")), "other\n");
-        let all = printed(sh("env | sort | cut -d= -f1 | grep -v '^_$' | tr '\\n' ' '; echo; echo $A; pwd; umask").env("A", "b c").workdir("/usr"));
+        let all = printed(
+            sh("env | sort | cut -d= -f1 | grep -v '^_$' | tr '\\n' ' '; echo; echo $A; pwd; umask")
+                .env("A", "b c")
+                .workdir("/usr"),
+        );
         assert_eq!(all, "A HOME HOSTNAME PATH PWD \nb c\n/usr\n0022\n");
         assert_eq!(printed(sh("cat /etc/hosts | grep -c box").name("box")), "1\n");
     });
@@ -46,8 +50,19 @@ fn its_devices_are_six_and_its_own() {
         let mut nodes: Vec<_> = nodes.lines().filter(|name| *name != "console").collect();
         nodes.sort_unstable();
         assert_eq!(nodes, ["full", "null", "random", "tty", "urandom", "zero"]);
-        assert_eq!(printed(sh("mknod /tmp/disk b 8 0 && cat /tmp/disk 2>&1 >/dev/null | grep -c denied; echo x >/dev/null; ls /dev/pts")), "1\nptmx\n");
-        assert!(!sh("echo 1 > /sys/kernel/profiling || mkdir /sys/x").stderr(isolate::Stdio::null()).status().unwrap().success());
+        assert_eq!(
+            printed(sh(
+                "mknod /tmp/disk b 8 0 && cat /tmp/disk 2>&1 >/dev/null | grep -c denied; echo x >/dev/null; ls /dev/pts"
+            )),
+            "1\nptmx\n"
+        );
+        assert!(
+            !sh("echo 1 > /sys/kernel/profiling || mkdir /sys/x")
+                .stderr(isolate::Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        );
     });
 }
 
@@ -56,13 +71,17 @@ fn a_bind_mount_shows_the_hosts_files_and_read_only_is_read_only() {
     kernel_test(NEEDS, || {
         let host = scratch();
         fs::write(host.join("file"), "from the host").unwrap();
-        let at = |mount: Mount| sh("cat /data/file; echo written > /data/new").mount(mount).stderr(isolate::Stdio::null());
+        let at = |mount: Mount| {
+            sh("cat /data/file; echo written > /data/new").mount(mount).stderr(isolate::Stdio::null())
+        };
         let refused = at(Mount::bind(&host, "/data").read_only()).output().unwrap();
         assert_eq!((refused.stdout.as_slice(), refused.status.success()), (&b"from the host"[..], false));
         assert!(!host.join("new").exists());
         assert!(at(Mount::bind(&host, "/data")).output().unwrap().status.success());
         assert_eq!(fs::read(host.join("new")).unwrap(), b"written\n");
-        let size = printed(sh("df -k /big | tail -1 | awk '{print $2}'").mount(Mount::tmpfs("/big").size(Bytes::mib(4))));
+        let size = printed(
+            sh("df -k /big | tail -1 | awk '{print $2}'").mount(Mount::tmpfs("/big").size(Bytes::mib(4))),
+        );
         assert_eq!(size, "4096\n");
     });
 }
