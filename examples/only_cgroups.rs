@@ -1,4 +1,6 @@
 //! `isolate-cgroups` alone: cap an ordinary child process.
+#![expect(clippy::disallowed_methods, reason = "an ordinary child process is what is capped here")]
+
 use isolate_cgroups::{Bytes, Cgroup, Limits};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

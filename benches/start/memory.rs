@@ -16,7 +16,7 @@ pub(crate) fn resident(start: &dyn Fn() -> Result<Child, Box<dyn Error>>) -> Res
         for (mib, times) in [(10, &mut small), (4096, &mut large)] {
             let held = touched(mib);
             for _ in 0..100 {
-                times.take(start)?;
+                drop(times.take(start)?);
             }
             drop(held);
         }

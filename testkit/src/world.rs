@@ -44,6 +44,7 @@ pub fn scratch() -> PathBuf {
     path
 }
 
+#[expect(clippy::disallowed_methods, reason = "a world is a process of its own")]
 fn outside(test: &str) -> (ExitStatus, String) {
     let mut printed = tempfile();
     let program = std::env::current_exe().expect("the test binary");

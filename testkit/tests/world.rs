@@ -1,5 +1,7 @@
 //! That a world is one of its own, and that the leak check finds what it is for.
 
+#![expect(clippy::disallowed_methods, reason = "a process to be found")]
+
 use std::os::fd::AsRawFd;
 use std::process::Command;
 

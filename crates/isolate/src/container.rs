@@ -73,7 +73,6 @@ impl Container {
     }
 
     /// The control group that all its processes are in.
-    #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
         // Filled before a Container is made, taken when it is consumed.
         self.undo.cgroup.as_ref().unwrap_or_else(|| unreachable!("a started container has a control group"))

@@ -9,7 +9,7 @@ mod monitor;
 mod run;
 mod sys;
 #[path = "../src/wire.rs"]
-#[allow(dead_code, reason = "the library's half of the format")]
+#[expect(dead_code, reason = "the library's half of the format")]
 mod wire;
 
 use run::Run;

@@ -109,7 +109,7 @@ impl Run {
                     call(nr::WRITE, [self.header.report as usize, &raw const ready as usize, 8, 0, 0, 0])
                 }
                 OP_ALIVE => alive(self.monitor),
-                OPERATIONS.. => -(EBADMSG as isize),
+                unknown if unknown >= OPERATIONS => -(EBADMSG as isize),
                 number => {
                     let mut left = step.retries;
                     loop {

@@ -1,5 +1,7 @@
 //! Starts, ends, and what a failed start says.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;

@@ -1,5 +1,7 @@
 //! Whatever else the caller does, or somebody does to its group or its monitor: no hang, no status lost, nothing left.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

@@ -194,8 +194,8 @@ impl Port {
         self.bridge.repair()?;
         let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let there = self.bridge.firewall.published(&self.bridge.home)?;
-        let missing = published.iter().filter(|(forward, _)| !there.contains(forward));
-        missing.map(|(forward, _)| self.bridge.firewall.publish(&self.bridge.home, forward)).collect()
+        let mut missing = published.iter().filter(|(forward, _)| !there.contains(forward));
+        missing.try_for_each(|(forward, _)| self.bridge.firewall.publish(&self.bridge.home, forward))
     }
 
     /// Takes back what was published and deletes the pair.

@@ -1,5 +1,7 @@
 //! Making, opening and removing: what is refused, and that nothing is left.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod lan;
 
 use std::net::{Ipv4Addr, TcpListener};

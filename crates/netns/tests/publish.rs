@@ -1,5 +1,7 @@
 //! A published port is reached from everywhere it should be, and from nowhere else, by either firewall.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod lan;
 
 use std::net::Ipv4Addr;

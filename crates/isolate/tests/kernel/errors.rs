@@ -195,7 +195,6 @@ fn a_container_is_pollable_and_its_errors_after_the_end_are_none() {
         let mut ready =
             [rustix::event::PollFd::from_borrowed_fd(container.as_fd(), rustix::event::PollFlags::IN)];
         assert_eq!(rustix::event::poll(&mut ready, None).unwrap(), 1);
-        drop(ready);
         assert_eq!(container.try_wait().unwrap().unwrap().code(), Some(3));
         container.kill().unwrap();
         assert_eq!(container.wait().unwrap().code(), Some(3));

@@ -1,8 +1,6 @@
 //! Containers on a real kernel: each test in a world of its own, and nothing is left of it.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests look at the kernel through other eyes, and are owners to be killed"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::disallowed_methods, reason = "tests see through other programs, and kill an owner")]
 
 mod common;
 mod errors;
