@@ -5,9 +5,10 @@ use std::path::Path;
 use crate::shell::{Result, is_root, run};
 
 /// For the tests here: a file that a package brings, and its name.
-pub(crate) const TESTS: [(&str, &str); 4] = [
+pub(crate) const TESTS: [(&str, &str); 5] = [
     ("/bin/busybox", "busybox-static"),
     ("/usr/sbin/iptables-restore", "iptables"),
+    ("/usr/sbin/nft", "nftables"),
     ("/sbin/ip", "iproute2"),
     ("/bin/ps", "procps"),
 ];

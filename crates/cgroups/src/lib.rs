@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
 mod bytes;

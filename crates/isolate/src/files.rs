@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use isolate_namespaces::Mount;
@@ -20,7 +21,10 @@ pub(crate) fn write(state: &Path, hostname: &str, name: &str, address: Option<Ip
     let host = NAMES.map(|file| state.join(file));
     let contents = [hosts(hostname, name, address), format!("{hostname}\n"), resolv_conf(address.is_some())];
     for (path, content) in host.iter().zip(contents) {
-        fs::write(path, content).map_err(|e| Error::io(path.display(), &e))?;
+        // Readable for all inside, whatever the caller's umask is.
+        let written = fs::write(path, content)
+            .and_then(|()| fs::set_permissions(path, PermissionsExt::from_mode(0o644)));
+        written.map_err(|e| Error::io(path.display(), &e))?;
     }
     Ok(())
 }

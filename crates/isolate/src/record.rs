@@ -1,8 +1,8 @@
 //! What there is to undo of a container, in a file: written before anything is made, read by whoever sweeps.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,10 +60,18 @@ impl Record {
         written.map_err(|e| Error::io(path.display(), &e))
     }
 
-    /// The record in a container's directory; `None` if there is none that this version understands.
-    pub(crate) fn read(directory: &Path) -> Option<Self> {
-        let text = fs::read(directory.join("record")).ok()?;
-        serde_json::from_slice(&text).ok().filter(|record: &Self| record.version == VERSION)
+    /// The record in a container's directory; `None` if there is none yet. One that is damaged, or of another version of this
+    /// crate, is an error: what it says cannot be taken back by this one.
+    pub(crate) fn read(directory: &Path) -> io::Result<Option<Self>> {
+        let text = match fs::read(directory.join("record")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let record: Self = serde_json::from_slice(&text)?;
+        if record.version == VERSION {
+            return Ok(Some(record));
+        }
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("version {} of the record", record.version)))
     }
 }
 
@@ -78,10 +86,14 @@ mod tests {
         let mut record = Record::new("tomcat5", "isolate-tomcat5".into());
         record.network = Some(Network { bridge: "isolate0".into(), address: [10, 0, 0, 2].into() });
         record.write(&directory).unwrap();
-        assert_eq!(Record::read(&directory), Some(record.clone()));
+        assert_eq!(Record::read(&directory).unwrap(), Some(record.clone()));
         record.version += 1;
         record.write(&directory).unwrap();
-        assert_eq!(Record::read(&directory), None);
+        assert_eq!(Record::read(&directory).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        fs::write(directory.join("record"), "{").unwrap();
+        Record::read(&directory).unwrap_err();
+        fs::remove_file(directory.join("record")).unwrap();
+        assert_eq!(Record::read(&directory).unwrap(), None);
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -10,7 +10,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -101,7 +101,12 @@ impl Store {
     /// What is known of every container, living or dead, at this moment.
     pub(crate) fn records(&self) -> Vec<Record> {
         let entries = fs::read_dir(self.root.join("containers"));
-        entries.into_iter().flatten().flatten().filter_map(|entry| Record::read(&entry.path())).collect()
+        entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| Record::read(&entry.path()).ok().flatten())
+            .collect()
     }
 
     /// The containers whose lock nobody holds, each locked now, with what is known of it.
@@ -113,8 +118,10 @@ impl Store {
             // Gone between two calls: its owner removed it.
             let Ok(lock) = open_lock(&path.join("lock")) else { continue };
             if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                let record = Record::read(&path);
-                dead.push((Entry { path, lock }, record));
+                // One that cannot be read is left to who can: its directory is all that tells what there is.
+                if let Ok(record) = Record::read(&path) {
+                    dead.push((Entry { path, lock }, record));
+                }
             }
         }
         Ok(dead)
@@ -142,10 +149,15 @@ impl Entry {
 
 /// A directory for its owner only. One that is there must be the owner's.
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
-    match DirBuilder::new().mode(0o700).recursive(true).create(path) {
-        Ok(()) => Ok(()),
-        Err(e) => Err(Error::io(format!("state directory {}", path.display()), &e)),
+    let failed = |e| Error::io(format!("state directory {}", path.display()), &e);
+    DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(failed)?;
+    let metadata = fs::symlink_metadata(path).map_err(failed)?;
+    if metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
     }
+    let why = format!("state directory {}: it is another user's", path.display());
+    Err(Error::new(ErrorKind::PermissionDenied, why)
+        .with_hint("remove it, or set XDG_RUNTIME_DIR to a directory of your own"))
 }
 
 fn open_lock(path: &Path) -> Result<File> {

@@ -28,7 +28,7 @@ pub(crate) fn launcher() -> io::Result<BorrowedFd<'static>> {
     Ok(FILE.get_or_init(|| made).as_fd())
 }
 
-/// A sealed memfd; where `vm.memfd_noexec=2` forbids that, a file on a read-only detached tmpfs, which wants
+/// A sealed memfd; where `vm.memfd_noexec=2` forbids that, a file on a detached tmpfs, which nobody else can reach and which wants
 /// CAP_SYS_ADMIN.
 fn executable() -> io::Result<OwnedFd> {
     match sealed() {
