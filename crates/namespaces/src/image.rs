@@ -57,7 +57,7 @@ fn on_tmpfs() -> io::Result<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let open = |flags| {
-        rustix::fs::openat(&mount, "launcher", flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o500))
+        rustix::fs::openat(&mount, "isolate-launcher", flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o500))
             .map_err(io::Error::from)
     };
     write_all(open(OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?.as_fd(), ELF)?;

@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use isolate_namespaces::{Command, ErrorKind, Filesystem, Mount, Namespace, Root};
+use isolate_namespaces::{Command, ErrorKind, Filesystem, Mount, Namespace, Root, Stdio};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsmount, fsopen, move_mount,
+};
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
@@ -119,6 +123,41 @@ fn sysfs_and_read_only_binds_cannot_be_written_and_a_writable_bind_can() {
         assert_eq!(text(&mut command), "there");
         assert!(data.join("new").exists(), "the positive control");
     });
+}
+
+#[test]
+fn a_read_only_bind_is_read_only_in_the_mounts_below_it_too() {
+    kernel_test(&NEEDS, || {
+        let (root, data) = (root(), scratch());
+        fs::create_dir(data.join("below")).unwrap();
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(detached_tmpfs(), "", rustix::fs::CWD, data.join("below"), flags).unwrap();
+        let run = |mount: Mount| {
+            text(contained("touch /data/below/new 2>/dev/null; echo $?", root.as_path()).mount(mount))
+        };
+        assert_eq!(run(Mount::bind(&data, "/data").read_only()), "1\n");
+        assert_eq!(run(Mount::bind(&data, "/data")), "0\n", "the positive control");
+        assert!(data.join("below/new").exists());
+        rustix::mount::unmount(data.join("below"), rustix::mount::UnmountFlags::empty()).unwrap();
+    });
+}
+
+#[test]
+fn a_plan_with_a_detached_mount_is_carried_out_again_where_the_kernel_copies_one() {
+    kernel_test(&[Need::Root, Need::Program("busybox"), Need::Kernel(6, 15)], || {
+        let root = root();
+        let mut command = contained("test ! -e /data/new && touch /data/new || echo again", root.as_path());
+        let plan =
+            command.mount(Mount::tree(detached_tmpfs(), "/data")).stdout(Stdio::piped()).plan().unwrap();
+        let run = || String::from_utf8(plan.spawn().unwrap().wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!((run(), run()), (String::new(), "again\n".to_owned()), "both saw the same tmpfs");
+    });
+}
+
+fn detached_tmpfs() -> OwnedFd {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    fsconfig_create(context.as_fd()).unwrap();
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap()
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Whatever else the caller does, or somebody does to its group or its monitor: no hang, no status lost, nothing left.
+//! Whatever else the caller does, somebody does to its group or its monitor, or a filter refuses: no hang, no status lost,
+//! nothing left.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -167,5 +168,77 @@ fn a_monitor_that_is_killed_takes_the_program_along_and_the_caller_is_told() {
             [rustix::event::PollFd::from_borrowed_fd(program.as_fd(), rustix::event::PollFlags::IN)];
         let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
         assert_eq!(rustix::event::poll(&mut ended, Some(&limit)).unwrap(), 1, "the program ends with it");
+    });
+}
+
+#[test]
+fn where_a_filter_refuses_clone3_a_program_starts_in_its_namespaces_and_its_group_all_the_same() {
+    kernel_test(&[Need::Root], || {
+        let group = Group::new("old-clone");
+        let script = "cat /proc/self/cgroup; readlink /proc/self/ns/uts";
+        let start = || {
+            let mut command = sh(script);
+            let file = File::open(&group.0).unwrap();
+            let output = command.unshare([Namespace::Uts, Namespace::Pid]).cgroup(file).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let own = fs::read_link("/proc/thread-self/ns/uts").unwrap();
+        let name = group.0.file_name().unwrap().to_string_lossy();
+        let is_in = |text: &str| text.contains(&*name) && !text.contains(&*own.to_string_lossy());
+        assert!(is_in(&start()), "the positive control");
+        let without = || {
+            testkit::without_system_call(libc::SYS_clone3, libc::ENOSYS);
+            start()
+        };
+        let text = thread::scope(|scope| scope.spawn(without).join()).unwrap();
+        assert!(is_in(&text), "{text}");
+    });
+}
+
+#[test]
+fn where_no_memory_file_may_be_executed_the_launcher_lies_on_a_tmpfs_of_its_own() {
+    kernel_test(&[Need::Root], || {
+        let start = || {
+            // As vm.memfd_noexec=2 answers.
+            testkit::without_system_call(libc::SYS_memfd_create, libc::EACCES);
+            sh("exit 8").unshare([Namespace::Pid]).status().unwrap().code()
+        };
+        assert_eq!(thread::spawn(start).join().unwrap(), Some(8));
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains("launcher"), "it is mounted nowhere: {mounts}");
+    });
+}
+
+#[test]
+fn a_plan_longer_than_a_message_goes_by_a_file() {
+    kernel_test(&[Need::Root], || {
+        let mut command = sh("echo ${#LONG0} ${#LONG9}");
+        for n in 0..10 {
+            command.env(format!("LONG{n}"), "x".repeat(20_000));
+        }
+        assert_eq!(command.output().unwrap().stdout, b"20000 20000\n");
+    });
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a world of its own has a directory of its own")]
+fn once_a_program_runs_its_monitor_keeps_no_directory_of_the_callers_and_none_of_its_pipes() {
+    kernel_test(&[Need::Root], || {
+        let directory = testkit::scratch();
+        std::env::set_current_dir(&directory).unwrap();
+        let mut child =
+            sh("exec >&- 2>&-; read line").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let monitor =
+            format!("/proc/{}", status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap());
+        // The end of the pipe comes while the program lives: nobody else holds it.
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text).unwrap();
+        assert_eq!(child.try_wait().unwrap(), None);
+        let keeps = fs::read_dir(format!("{monitor}/fd")).unwrap().count();
+        assert!(keeps <= 3, "control socket, pidfd, go pipe; it has {keeps}");
+        assert_eq!(fs::read_link(format!("{monitor}/cwd")).unwrap(), Path::new("/"));
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().code().is_some());
     });
 }
