@@ -16,7 +16,7 @@ use isolate::{Container, Rootfs};
 use isolate_benches::figure::{self, Times, head};
 use isolate_benches::tiny;
 use isolate_cgroups::Cgroup;
-use isolate_namespaces::{Child, Command, Mount, Namespace, Stdio};
+use isolate_namespaces::{Child, Command, Mount, Namespace, Plan, Stdio};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
@@ -46,6 +46,8 @@ fn measure(root: &Path, group: &Cgroup) -> Result<(), Box<dyn Error>> {
         assert!(child.wait()?.success());
         Ok(child)
     };
+    let pause = command(root, group, "/pause")?.plan()?;
+    running(&pause, &limit)?;
     for (title, pause, rounds) in [("spaced", SPACE, 200), ("looped", Duration::ZERO, 500)] {
         let (mut starts, mut limits) = (Times::default(), Times::default());
         for _ in 0..rounds {
@@ -69,6 +71,22 @@ fn measure(root: &Path, group: &Cgroup) -> Result<(), Box<dyn Error>> {
     memory::resident(&start)?;
     memory::monitor(command(root, group, "/pause")?)?;
     peers::measure(root, &limit)
+}
+
+/// How long it takes until the program runs, of one that goes on running.
+fn running(plan: &Plan, limit: &limit::Limit<'_>) -> Result<(), Box<dyn Error>> {
+    let (mut running, mut limits) = (Times::default(), Times::default());
+    for _ in 0..100 {
+        let child = running.take(|| plan.spawn())?;
+        drop(child); // kills it
+        std::thread::sleep(SPACE);
+        limits.take(|| limit.run())?;
+        std::thread::sleep(SPACE);
+    }
+    head("until the program runs");
+    running.print("spawn");
+    figure::print("spawn/limit", running.ratio(&limits), "x");
+    Ok(())
 }
 
 /// The mounts that a container has.

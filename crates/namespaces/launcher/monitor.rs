@@ -53,6 +53,8 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
             }
         }
         call(nr::WRITE, [child.go as usize, c"g".as_ptr() as usize, 1, 0, 0, 0]);
+        // Its end tells the caller that the program is executed: from now on the child alone holds it.
+        call(nr::CLOSE, [run.header.report as usize, 0, 0, 0, 0, 0]);
         if run.header.hold == 0 {
             send(run.header.control, &started, child.pidfd);
         }
