@@ -4,19 +4,19 @@ use std::error::Error;
 use std::fs;
 
 use isolate_benches::figure::{self, Times, head};
-use isolate_namespaces::{Child, Command};
+use isolate_namespaces::Command;
 
 const MIB: usize = 1 << 20;
 const PAGE: usize = 4096;
 
 /// A start from a caller with 4 GiB resident against one with 10 MiB, in turns.
-pub(crate) fn resident(start: &dyn Fn() -> Result<Child, Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+pub(crate) fn resident(start: &dyn Fn() -> Result<(), Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
     let (mut small, mut large) = (Times::default(), Times::default());
     for _ in 0..3 {
         for (mib, times) in [(10, &mut small), (4096, &mut large)] {
             let held = touched(mib);
             for _ in 0..100 {
-                drop(times.take(start)?);
+                times.take(start)?;
             }
             drop(held);
         }

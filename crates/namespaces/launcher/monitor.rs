@@ -2,7 +2,7 @@
 
 use crate::run::Run;
 use crate::sys::{EAGAIN, EINTR, call, new, nr};
-use crate::wire::{CHILD_SLOT, DETACH, ENDED, GO, KEPT, Message, Report, STARTED};
+use crate::wire::{CHILD_SLOT, DETACH, ENDED, GO, HOLD, KEPT, Message, Report, STARTED, TELL};
 
 const MSG_NOSIGNAL: usize = 0x4000;
 const SIGKILL: usize = 9;
@@ -44,7 +44,7 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
         // Not before the maps: what is not dumpable belongs to root in /proc.
         call(nr::PRCTL, [4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0, 0]);
         let started = Message { kind: STARTED, code: child.pid, ..EMPTY };
-        if run.header.hold != 0 {
+        if run.header.hear == HOLD {
             send(run.header.control, &started, child.pidfd);
             let mut word = 0u8;
             while call(nr::READ, [run.header.control as usize, &raw mut word as usize, 1, 0, 0, 0]) == -EINTR {}
@@ -55,7 +55,7 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
         call(nr::WRITE, [child.go as usize, c"g".as_ptr() as usize, 1, 0, 0, 0]);
         // Its end tells the caller that the program is executed: from now on the child alone holds it.
         call(nr::CLOSE, [run.header.report as usize, 0, 0, 0, 0, 0]);
-        if run.header.hold == 0 {
+        if run.header.hear == TELL {
             send(run.header.control, &started, child.pidfd);
         }
     }

@@ -9,9 +9,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{Error, Result};
-use crate::kernel::{self, Received};
-use crate::monitor::{self, Monitor};
-use crate::wire::ENDED;
+use crate::kernel;
+use crate::monitor::Monitor;
 
 /// A started program and its monitor, the process that is its parent and knows how it ended.
 ///
@@ -79,23 +78,9 @@ impl Child {
         if let Some((status, _)) = self.ended {
             return Ok(status);
         }
-        loop {
-            match self.monitor().receive(true).map_err(|e| Error::io("cannot wait for the program", &e))? {
-                Received::Message(message, _) if message.kind == ENDED => {
-                    let usage = Usage {
-                        user: Duration::from_micros(message.user_us),
-                        system: Duration::from_micros(message.system_us),
-                    };
-                    let status = monitor::status(&message);
-                    self.ended = Some((status, usage));
-                    return Ok(status);
-                }
-                Received::Message(..) | Received::Nothing => {}
-                Received::End => {
-                    return Err(Error::lost("nobody knows how the program ended: its monitor was killed"));
-                }
-            }
-        }
+        let end = self.monitor().ended()?;
+        self.ended = Some(end);
+        Ok(end.0)
     }
 
     /// The status, if the program has ended.

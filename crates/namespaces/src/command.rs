@@ -252,7 +252,7 @@ impl Command {
 
     /// Starts the program and waits for its end.
     pub fn status(&mut self) -> Result<ExitStatus> {
-        self.spawn()?.wait()
+        self.plan()?.status()
     }
 
     /// Starts the program, collects what it writes, and waits for its end.

@@ -12,7 +12,7 @@ use crate::wire::{Header, KEPT, MAGIC, Step};
 pub(crate) struct Channels<'a> {
     pub report: i32,
     pub control: i32,
-    pub hold: bool,
+    pub hear: u32,
     pub ends: &'a Ends,
 }
 
@@ -116,7 +116,7 @@ fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out
     ]
     .into_iter()
     .chain([low, high, number(&plan.cgroup), number(&plan.procs)])
-    .chain([channels.report.cast_unsigned(), channels.control.cast_unsigned(), channels.hold.into(), 0])
+    .chain([channels.report.cast_unsigned(), channels.control.cast_unsigned(), channels.hear, 0])
     .chain((0..KEPT).map(|n| plan.kept.get(n).map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned())));
     for (place, word) in out.chunks_exact_mut(4).zip(words) {
         place.copy_from_slice(&word.to_ne_bytes());
@@ -127,11 +127,12 @@ fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out
 mod tests {
     use super::*;
     use crate::run::Run;
+    use crate::wire::TELL;
     use crate::{Command, Namespace};
 
     fn bytes() -> Vec<u8> {
         let plan = Command::new("/bin/true").unshare([Namespace::Uts]).hostname("box").plan().unwrap();
-        encode(&plan, &Channels { report: -1, control: -1, hold: false, ends: &Ends::default() })
+        encode(&plan, &Channels { report: -1, control: -1, hear: TELL, ends: &Ends::default() })
     }
 
     fn read(bytes: &[u8]) -> Result<Header, i32> {

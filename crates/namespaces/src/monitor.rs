@@ -8,6 +8,8 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::child::Usage;
+use crate::error::{Error, Result};
 use crate::kernel::{self, Received};
 use crate::wire::{DETACH, ENDED, GO, Message};
 
@@ -46,6 +48,30 @@ impl Monitor {
             }
         }
         None
+    }
+
+    /// Waits for its last word: how the child ended.
+    pub(crate) fn ended(&self) -> Result<(ExitStatus, Usage)> {
+        loop {
+            match self.receive(true).map_err(|e| Error::io("cannot wait for the program", &e))? {
+                Received::Message(message, _) if message.kind == ENDED => {
+                    let usage = Usage {
+                        user: Duration::from_micros(message.user_us),
+                        system: Duration::from_micros(message.system_us),
+                    };
+                    return Ok((status(&message), usage));
+                }
+                Received::Message(..) | Received::Nothing => {}
+                Received::End => {
+                    return Err(Error::lost("nobody knows how the program ended: its monitor was killed"));
+                }
+            }
+        }
+    }
+
+    /// Whether it ends within this time. It does so right after its last word.
+    pub(crate) fn ends_within(&self, timeout: Duration) -> bool {
+        kernel::readable_within(self.pidfd.as_fd(), timeout)
     }
 
     /// Waits for the monitor's own end, which follows its child's at once.
@@ -91,7 +117,7 @@ impl AsFd for Monitor {
 }
 
 /// The exit record as std has it.
-pub(crate) fn status(message: &Message) -> ExitStatus {
+fn status(message: &Message) -> ExitStatus {
     ExitStatus::from_raw(match message.code {
         CLD_EXITED => (message.status & 0xff) << 8,
         CLD_DUMPED => message.status | 0x80,

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::kernel::{self, Received};
 use crate::monitor::{self, Monitor};
 use crate::plan::Plan;
 use crate::stdio::Ends;
-use crate::wire::{CLONE, OP_EXEC, Report, STARTED};
+use crate::wire::{CLONE, HOLD, OP_EXEC, QUIET, Report, STARTED, TELL};
 
 impl Plan {
     /// Carries the plan out. Returns when the program has been executed, or with the step that failed.
@@ -24,14 +25,30 @@ impl Plan {
     /// A plan can be carried out any number of times, unless it names a detached mount and the kernel is older than Linux
     /// 6.15, which cannot copy one.
     pub fn spawn(&self) -> Result<Child> {
-        let started = start(self, false)?;
+        let started = start(self, TELL)?;
         executed(self, started.report, &started.monitor)?;
         child(started.monitor, started.caller).map_err(Error::from)
     }
 
+    /// As [`spawn`](Self::spawn) and [`Child::wait`], but the caller is woken once, in the end.
+    pub fn status(&self) -> Result<ExitStatus> {
+        let Started { monitor, report, caller: [stdin, _stdout, _stderr] } = start(self, QUIET)?;
+        drop(stdin);
+        while !monitor.ends_within(PATIENCE) {
+            // A group may be frozen at any time, but a program that runs is not held from starting.
+            if !kernel::closed_within(report.as_fd(), Duration::ZERO) {
+                refuse_frozen(self, &monitor)?;
+            }
+        }
+        executed(self, report, &monitor)?;
+        let end = monitor.ended();
+        monitor.end();
+        end.map(|(status, _)| status)
+    }
+
     /// As [`spawn`](Self::spawn), up to the point where the child waits for [`Held::release`].
     pub fn spawn_held(&self) -> Result<Held> {
-        let started = start(self, true)?;
+        let started = start(self, HOLD)?;
         match child(started.monitor, started.caller) {
             Ok(child) => Ok(Held { child, report: started.report, plan: Arc::new(self.clone()) }),
             // What went wrong is in the report; without a child there is nobody else who could write there.
@@ -52,14 +69,14 @@ struct Started {
     caller: [Option<OwnedFd>; 3],
 }
 
-fn start(plan: &Plan, hold: bool) -> Result<Started> {
+fn start(plan: &Plan, hear: u32) -> Result<Started> {
     monitor::reap_orphans();
     let ends = Ends::open(&plan.stdio)?;
     let failed = |e: io::Error| Error::io("cannot prepare the start", &e);
     let (report, theirs) = io::pipe().map_err(failed)?;
     let theirs = kernel::above_standard(theirs.into()).map_err(failed)?;
     let (control, far) = kernel::control_pair().map_err(failed)?;
-    let channels = Channels { report: theirs.as_raw_fd(), control: far.as_raw_fd(), hold, ends: &ends };
+    let channels = Channels { report: theirs.as_raw_fd(), control: far.as_raw_fd(), hear, ends: &ends };
     let bytes = encode(plan, &channels);
     // A message costs half of what a file does; what does not fit into one is a file.
     let sent = bytes.len() <= MESSAGE && kernel::send_whole(control.as_fd(), &bytes);
@@ -173,6 +190,15 @@ fn explain(plan: &Plan, step: u32, errno: i32) -> Error {
         ),
         _ => error,
     }
+}
+
+/// Gives a start up that is held by its group.
+fn refuse_frozen(plan: &Plan, monitor: &Monitor) -> Result<()> {
+    if plan.cgroup.as_ref().is_some_and(|group| is_frozen(group.as_fd())) {
+        monitor.abandon();
+        return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
+    }
+    Ok(())
 }
 
 /// A child born into a frozen group never gets to the exec. One that is no cgroup v2 directory, or its root, cannot be frozen.

@@ -46,12 +46,19 @@ pub(crate) struct Header {
     pub report: i32,
     /// Socket to the caller: lifeline, pidfd, exit record.
     pub control: i32,
-    /// The child waits until the caller says go.
-    pub hold: u32,
+    /// What the caller wants to hear of the child's beginning: one of the three below.
+    pub hear: u32,
     pub reserved: u32,
     /// Descriptors that live as long as the monitor (locks); -1 where unused.
     pub kept: [i32; KEPT],
 }
+
+/// A STARTED.
+pub(crate) const TELL: u32 = 0;
+/// A STARTED, and then the child waits until the caller says go.
+pub(crate) const HOLD: u32 = 1;
+/// Nothing.
+pub(crate) const QUIET: u32 = 2;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
