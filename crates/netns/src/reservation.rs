@@ -4,7 +4,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, bind, getsockname, listen, shutdown, socket_with,
+    sockopt,
+};
 
 use crate::listener::{Holder, holder};
 use crate::publish::Protocol;
@@ -45,7 +48,7 @@ impl Publish {
         let socket = match bound(self.protocol(), address, false) {
             Err(Errno::ADDRINUSE) => match holder(self.protocol(), address) {
                 // Only connections that are over: with SO_REUSEADDR it can be had, but not from a live socket.
-                Holder::Nobody => bound(self.protocol(), address, true),
+                Holder::Nobody if address.port() != 0 => bound(self.protocol(), address, true),
                 holder => return Err(taken(self, &holder)),
             },
             result => result,
@@ -99,13 +102,17 @@ fn bound(protocol: Protocol, address: SocketAddrV4, over_the_dead: bool) -> Resu
         Protocol::Udp => SocketType::DGRAM,
     };
     let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
-    if over_the_dead && protocol == Protocol::Tcp {
-        sockopt::set_socket_reuseaddr(&socket, true)?;
+    if !over_the_dead || protocol == Protocol::Udp {
+        bind(&socket, &address)?;
+        return Ok(socket);
     }
+    sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &address)?;
-    if over_the_dead {
-        sockopt::set_socket_reuseaddr(&socket, false)?;
-    }
+    // With SO_REUSEADDR any number can bind, and the kernel goes on letting them when it is off again. One can listen: it
+    // does for a moment, in which a connection is reset as it is without.
+    listen(&socket, 0)?;
+    sockopt::set_socket_reuseaddr(&socket, false)?;
+    shutdown(&socket, Shutdown::Both)?;
     Ok(socket)
 }
 
@@ -132,6 +139,8 @@ pub(crate) fn collide(one: Ipv4Addr, other: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, UdpSocket};
+    use std::sync::Barrier;
+    use std::thread;
 
     use super::*;
 
@@ -181,6 +190,28 @@ mod tests {
         let reservation = publish.reserve().unwrap();
         assert!(publish.reserve().is_err(), "and then it is taken");
         drop(reservation);
+    }
+
+    #[test]
+    fn over_connections_that_are_over_one_of_many_gets_the_port() {
+        const RACERS: usize = 8;
+        let any = bound(Protocol::Tcp, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), false).unwrap();
+        let address = SocketAddrV4::try_from(getsockname(&any).unwrap()).unwrap();
+        drop(any);
+        let start = Barrier::new(RACERS);
+        let race = || {
+            start.wait();
+            bound(Protocol::Tcp, address, true)
+        };
+        for round in 0..500 {
+            let results: Vec<_> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..RACERS).map(|_| scope.spawn(race)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "round {round}");
+            let error = std::net::TcpStream::connect(address).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "it does not listen any more");
+        }
     }
 
     #[test]

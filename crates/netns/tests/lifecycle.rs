@@ -4,7 +4,8 @@
 
 mod lan;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
@@ -108,6 +109,67 @@ fn a_reserved_port_is_published_for_one_container_only() {
             error.to_string(),
             format!("host port {port}/tcp is published already: it leads to 172.30.0.2:80")
         );
+    });
+}
+
+#[test]
+fn publishing_changes_no_rule_only_elements_of_a_map() {
+    kernel_test(NEEDS, || {
+        let bridge = bridge(Firewall::NfTables);
+        bridge.masquerade().unwrap();
+        let container = container(&bridge, CONTAINER);
+        // With the number of each rule, and without what is in the sets.
+        let fixed = || run("nft --handle --terse list ruleset");
+        let (before, empty) = (fixed(), rules());
+        for n in 0..20 {
+            container.port.publish((9000 + n, 80)).unwrap();
+            container.port.publish(Publish::udp(9000 + n, 80).on(Ipv4Addr::LOCALHOST)).unwrap();
+        }
+        assert!(rules().contains("9019 : 172.30.0.2 . 80"), "{}", rules());
+        assert_eq!(fixed(), before);
+        container.port.remove().unwrap();
+        assert_eq!((fixed(), rules()), (before.clone(), empty));
+        run("nft add rule ip isolate published accept");
+        assert_ne!(fixed(), before, "a rule would be seen");
+    });
+}
+
+/// What a race of threads for one host port comes to: how many have it, while all of them have tried.
+fn winners(publish: Publish) -> usize {
+    const RACERS: usize = 32;
+    let start = Barrier::new(RACERS);
+    let race = || {
+        start.wait();
+        publish.reserve()
+    };
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..RACERS).map(|_| scope.spawn(race)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        assert_eq!(error.kind(), ErrorKind::AddressInUse, "{error}");
+        assert!(error.to_string().starts_with("host port "), "{error}");
+    }
+    results.iter().filter(|result| result.is_ok()).count()
+}
+
+#[test]
+fn of_32_threads_that_race_for_a_port_one_gets_it() {
+    kernel_test(&[Need::Root], || {
+        let port = Publish::tcp(9000, 80);
+        for publish in [port, port.on(Ipv4Addr::LOCALHOST), Publish::udp(9000, 80)] {
+            for round in 0..3 {
+                assert_eq!(winners(publish), 1, "{publish}, round {round}");
+            }
+        }
+        // The port of a server that was there a moment ago: its connections are over, and are still listed.
+        for round in 0..3 {
+            let listener = TcpListener::bind("127.0.0.1:9000").unwrap();
+            let client = TcpStream::connect("127.0.0.1:9000").unwrap();
+            drop(listener.accept().unwrap());
+            drop((client, listener));
+            assert_eq!(winners(port), 1, "after a server, round {round}");
+        }
     });
 }
 
