@@ -2,7 +2,7 @@
 
 use crate::run::Run;
 use crate::sys::{EAGAIN, EINTR, call, new, nr};
-use crate::wire::{CHILD_SLOT, DETACH, ENDED, GO, HOLD, KEPT, Message, Report, STARTED, TELL};
+use crate::wire::{CHILD_SLOT, DETACH, ENDED, GO, HOLD, KEPT, Message, QUIET, Report, STARTED, TELL};
 
 const MSG_NOSIGNAL: usize = 0x4000;
 const SIGKILL: usize = 9;
@@ -53,8 +53,10 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
             }
         }
         call(nr::WRITE, [child.go as usize, c"g".as_ptr() as usize, 1, 0, 0, 0]);
-        // Its end tells the caller that the program is executed: from now on the child alone holds it.
-        call(nr::CLOSE, [run.header.report as usize, 0, 0, 0, 0, 0]);
+        if run.header.hear != QUIET {
+            // Its end tells the caller that the program is executed: from now on the child alone holds it.
+            call(nr::CLOSE, [run.header.report as usize, 0, 0, 0, 0, 0]);
+        }
         if run.header.hear == TELL {
             send(run.header.control, &started, child.pidfd);
         }

@@ -24,7 +24,7 @@ use crate::spawn;
 #[must_use = "dropping it kills the child"]
 pub struct Held {
     pub(crate) child: Child,
-    pub(crate) report: OwnedFd,
+    pub(crate) report: Option<OwnedFd>,
     pub(crate) plan: Arc<Plan>,
 }
 

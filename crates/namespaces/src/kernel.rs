@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::wire::Message;
+use crate::wire::{Message, Report};
 
 /// First number for descriptors that a plan names: `dup3` onto 0–2 must not overwrite one.
 const FLOOR: i32 = 10;
@@ -84,12 +84,18 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Received
         return Ok(Received::End);
     }
     // SAFETY: plain numbers, zeroed beforehand.
-    Ok(Received::Message(unsafe { message.assume_init() }, fd))
+    let message = unsafe { message.assume_init() };
+    if got == size_of::<Report>() {
+        return Ok(Received::Report(Report { step: message.kind, errno: message.code }));
+    }
+    Ok(Received::Message(message, fd))
 }
 
 /// What [`receive`] found.
 pub(crate) enum Received {
     Message(Message, Option<OwnedFd>),
+    /// Where there is no pipe for it.
+    Report(Report),
     Nothing,
     End,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::child::Usage;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Received};
-use crate::wire::{DETACH, ENDED, GO, Message};
+use crate::wire::{DETACH, ENDED, GO, Message, Report};
 
 /// A monitor, and what it has told. Dropped: the lifeline breaks, so the monitor kills the child and ends.
 pub(crate) struct Monitor {
@@ -40,33 +40,34 @@ impl Monitor {
         kernel::send_byte(self.control.as_fd(), GO)
     }
 
-    /// How the child ended, if the monitor still says so.
-    pub(crate) fn last_word(&self) -> Option<ExitStatus> {
-        while let Ok(Received::Message(message, _)) = self.receive(true) {
-            if message.kind == ENDED {
-                return Some(status(&message));
-            }
-        }
-        None
-    }
-
-    /// Waits for its last word: how the child ended.
-    pub(crate) fn ended(&self) -> Result<(ExitStatus, Usage)> {
+    /// Waits for its last word, how the child ended, if it still says so; and the last report, where reports come this way.
+    pub(crate) fn last_words(&self) -> io::Result<(Option<Report>, Option<(ExitStatus, Usage)>)> {
+        let mut report = None;
         loop {
-            match self.receive(true).map_err(|e| Error::io("cannot wait for the program", &e))? {
+            match self.receive(true)? {
                 Received::Message(message, _) if message.kind == ENDED => {
                     let usage = Usage {
                         user: Duration::from_micros(message.user_us),
                         system: Duration::from_micros(message.system_us),
                     };
-                    return Ok((status(&message), usage));
+                    return Ok((report, Some((status(&message), usage))));
                 }
+                Received::Report(one) => report = Some(one),
                 Received::Message(..) | Received::Nothing => {}
-                Received::End => {
-                    return Err(Error::lost("nobody knows how the program ended: its monitor was killed"));
-                }
+                Received::End => return Ok((report, None)),
             }
         }
+    }
+
+    /// Waits for how the child ended.
+    pub(crate) fn ended(&self) -> Result<(ExitStatus, Usage)> {
+        let words = self.last_words().map_err(|e| Error::io("cannot wait for the program", &e))?;
+        words.1.ok_or_else(killed)
+    }
+
+    /// Whether there is a message.
+    pub(crate) fn has_spoken(&self) -> bool {
+        kernel::readable_within(self.control.as_fd(), Duration::ZERO)
     }
 
     /// Whether it ends within this time. It does so right after its last word.
@@ -114,6 +115,10 @@ impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
+}
+
+pub(crate) fn killed() -> Error {
+    Error::lost("nobody knows how the program ended: its monitor was killed")
 }
 
 /// The exit record as std has it.

@@ -32,18 +32,18 @@ impl Plan {
 
     /// As [`spawn`](Self::spawn) and [`Child::wait`], but the caller is woken once, in the end.
     pub fn status(&self) -> Result<ExitStatus> {
-        let Started { monitor, report, caller: [stdin, _stdout, _stderr] } = start(self, QUIET)?;
+        let Started { monitor, caller: [stdin, _stdout, _stderr], .. } = start(self, QUIET)?;
         drop(stdin);
         while !monitor.ends_within(PATIENCE) {
             // A group may be frozen at any time, but a program that runs is not held from starting.
-            if !kernel::closed_within(report.as_fd(), Duration::ZERO) {
+            if !monitor.has_spoken() {
                 refuse_frozen(self, &monitor)?;
             }
         }
-        executed(self, report, &monitor)?;
-        let end = monitor.ended();
+        let (report, end) = monitor.last_words().map_err(|e| Error::io("cannot wait for the program", &e))?;
+        verdict(self, report, &monitor, end.map(|(status, _)| status))?;
         monitor.end();
-        end.map(|(status, _)| status)
+        end.map(|(status, _)| status).ok_or_else(monitor::killed)
     }
 
     /// As [`spawn`](Self::spawn), up to the point where the child waits for [`Held::release`].
@@ -65,7 +65,8 @@ const MESSAGE: usize = 64 << 10;
 
 struct Started {
     monitor: Monitor,
-    report: OwnedFd,
+    /// None for a caller that waits for the end alone: then reports are messages.
+    report: Option<OwnedFd>,
     caller: [Option<OwnedFd>; 3],
 }
 
@@ -73,19 +74,20 @@ fn start(plan: &Plan, hear: u32) -> Result<Started> {
     monitor::reap_orphans();
     let ends = Ends::open(&plan.stdio)?;
     let failed = |e: io::Error| Error::io("cannot prepare the start", &e);
-    let (report, theirs) = io::pipe().map_err(failed)?;
-    let theirs = kernel::above_standard(theirs.into()).map_err(failed)?;
     let (control, far) = kernel::control_pair().map_err(failed)?;
-    let channels = Channels { report: theirs.as_raw_fd(), control: far.as_raw_fd(), hear, ends: &ends };
+    let (report, theirs) =
+        if hear == QUIET { (None, None) } else { pipe().map(|(a, b)| (Some(a), Some(b))).map_err(failed)? };
+    let to = theirs.as_ref().unwrap_or(&far).as_raw_fd();
+    let channels = Channels { report: to, control: far.as_raw_fd(), hear, ends: &ends };
     let bytes = encode(plan, &channels);
     // A message costs half of what a file does; what does not fit into one is a file.
     let sent = bytes.len() <= MESSAGE && kernel::send_whole(control.as_fd(), &bytes);
     let file = if sent { None } else { Some(image::data(&bytes).map_err(failed)?) };
     let data = file.as_ref().unwrap_or(&far).as_raw_fd();
-    let mut keep: Vec<RawFd> = vec![theirs.as_raw_fd(), far.as_raw_fd(), data];
+    let mut keep: Vec<RawFd> = vec![to, far.as_raw_fd(), data];
     keep.extend(plan.descriptors());
     keep.extend(ends.child.iter().flatten().map(|fd| fd.as_raw_fd()));
-    let numbers = [data as usize, bytes.len(), theirs.as_raw_fd() as usize].map(argument);
+    let numbers = [data as usize, bytes.len(), to as usize].map(argument);
     let [plan_fd, length, report_fd] = &numbers;
     let argv = [
         c"isolate-launcher".as_ptr(),
@@ -95,11 +97,16 @@ fn start(plan: &Plan, hear: u32) -> Result<Started> {
         std::ptr::null(),
     ];
     let image = image::launcher().map_err(|e| Error::io("cannot make the launcher's memory file", &e))?;
-    let start =
-        clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: theirs.as_raw_fd() };
+    let start = clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: to };
     let pidfd = clone::start(&start).map_err(|e| Error::io("cannot start the launcher", &e))?;
     let monitor = Monitor::new(pidfd, control);
-    Ok(Started { monitor, report: report.into(), caller: ends.caller })
+    Ok(Started { monitor, report, caller: ends.caller })
+}
+
+/// For reports: the reading end, and the writing one.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((reader.into(), kernel::above_standard(writer.into())?))
 }
 
 /// A number in decimal, NUL-terminated.
@@ -125,38 +132,37 @@ impl From<(Error, Monitor)> for Error {
 }
 
 /// Waits until the program has been executed, or the start has failed.
-pub(crate) fn executed(plan: &Plan, report: OwnedFd, monitor: &Monitor) -> Result<()> {
+pub(crate) fn executed(plan: &Plan, report: Option<OwnedFd>, monitor: &Monitor) -> Result<()> {
+    let Some(report) = report else { return Ok(()) };
     while !kernel::closed_within(report.as_fd(), PATIENCE) {
-        if plan.cgroup.as_ref().is_some_and(|group| is_frozen(group.as_fd())) {
-            monitor.abandon();
-            return Err(
-                Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first")
-            );
-        }
+        refuse_frozen(plan, monitor)?;
     }
     let mut bytes = [0; 4 * size_of::<Report>()];
     let read =
         kernel::read_all(report.as_fd(), &mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
-    let bytes = &bytes[..read];
-    let number = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
-    // READY is overtaken by a failure of the exec after it: the last report counts.
-    let last = bytes.len().wrapping_sub(size_of::<Report>());
-    match (number(last), number(last.wrapping_add(4)).map(u32::cast_signed)) {
-        (Some(_), Some(0)) => Ok(()),
-        (Some(step), Some(errno)) => {
-            monitor.reap();
-            Err(explain(plan, step, errno))
-        }
-        _ => {
-            monitor.reap();
+    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).unwrap_or_default();
+    let last = bytes[..read].chunks_exact(size_of::<Report>()).next_back();
+    let last = last.map(|bytes| Report { step: word(&bytes[..4]), errno: word(&bytes[4..]).cast_signed() });
+    verdict(plan, last, monitor, None)
+}
+
+/// READY is overtaken by a failure of the exec after it: the last report counts. Without one the child was killed; `end` is how,
+/// if that has been heard.
+fn verdict(plan: &Plan, last: Option<Report>, monitor: &Monitor, end: Option<ExitStatus>) -> Result<()> {
+    let failed = match last {
+        Some(Report { errno: 0, .. }) => return Ok(()),
+        Some(Report { step, errno }) => explain(plan, step, errno),
+        None => {
+            let end = end.or_else(|| monitor.last_words().ok()?.1.map(|(status, _)| status));
+            let how = end.map(|status| format!(" ({status})")).unwrap_or_default();
             let program = plan.program.display();
-            let how = monitor.last_word().map(|status| format!(" ({status})")).unwrap_or_default();
-            Err(Error::lost(format!("{program} was not executed: the child was killed before{how}"))
-                .with_hint(
-                    "the memory limit of its cgroup may be too small to start in, or somebody killed it",
-                ))
+            Error::lost(format!("{program} was not executed: the child was killed before{how}")).with_hint(
+                "the memory limit of its cgroup may be too small to start in, or somebody killed it",
+            )
         }
-    }
+    };
+    monitor.reap();
+    Err(failed)
 }
 
 /// The sentence for a failed step.

@@ -42,7 +42,7 @@ pub(crate) struct Header {
     pub cgroup: i32,
     /// `cgroup.procs` of the same group, for kernels without clone3, or -1.
     pub procs: i32,
-    /// Pipe for the report.
+    /// Pipe for the report; the control socket where there is none.
     pub report: i32,
     /// Socket to the caller: lifeline, pidfd, exit record.
     pub control: i32,
@@ -57,7 +57,7 @@ pub(crate) struct Header {
 pub(crate) const TELL: u32 = 0;
 /// A STARTED, and then the child waits until the caller says go.
 pub(crate) const HOLD: u32 = 1;
-/// Nothing.
+/// Nothing; it waits for the end. Reports are messages of the control socket.
 pub(crate) const QUIET: u32 = 2;
 
 #[repr(C)]
