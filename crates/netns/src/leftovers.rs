@@ -45,14 +45,29 @@ pub fn delete_link(name: &str) -> Result<bool> {
 /// # Errors
 /// [`Conflict`](ErrorKind::Conflict) if the link is not a bridge.
 pub fn remove_bridge(name: &str) -> Result<bool> {
-    match crate::Bridge::open(name) {
-        Ok(bridge) => return bridge.remove().map(|()| true),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
+    check_name(name)?;
     let home = Home::of_this_thread()?;
+    let unfinished = is_unfinished(&home, name)?;
+    if unfinished {
+        delete_link(name)?;
+    } else {
+        match crate::Bridge::open(name) {
+            Ok(bridge) => return bridge.remove().map(|()| true),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
     match Firewall::that_knows(&home, name)? {
         Some(firewall) => firewall.remove(&home, name, None).map(|()| true),
+        None => Ok(unfinished),
+    }
+}
+
+/// Whether it is a bridge without an address: who made it was killed before it had one.
+fn is_unfinished(home: &Home, name: &str) -> Result<bool> {
+    let mut route = home.route();
+    match route.index(name)? {
+        Some(index) => Ok(route.is_bridge(name)? && route.addresses(index)?.is_empty()),
         None => Ok(false),
     }
 }
