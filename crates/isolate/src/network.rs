@@ -34,7 +34,7 @@ pub(crate) struct Lease {
 pub(crate) fn lease(store: &Store, guard: &Guard, name: &str, wanted: Option<IpAddr>) -> Result<Lease> {
     let leases = store.network(DEFAULT);
     make_directory(&leases)?;
-    let bridge = match bridge() {
+    let bridge = match unused(&leases).and_then(bridge) {
         Ok(bridge) => bridge,
         Err(e) => {
             fs::remove_dir(&leases).ok(); // unless somebody has an address in it
@@ -81,9 +81,17 @@ pub(crate) fn words() -> String {
     format!("make bridge {DEFAULT} unless it is there, with NAT to the outside")
 }
 
-fn bridge() -> Result<Bridge> {
+/// Opens it or makes it. An unused one is there only if somebody was killed who made it, or who removed it: it is completed.
+fn bridge(unused: bool) -> Result<Bridge> {
     match Bridge::open(DEFAULT) {
         Err(e) if e.kind() == NetErrorKind::NotFound => {}
+        // Without an address.
+        Err(e) if e.kind() == NetErrorKind::Conflict && unused => drop(remove_bridge(DEFAULT)?),
+        Ok(bridge) if unused => {
+            let bridge = Bridge::ensure(DEFAULT, bridge.gateway())?;
+            bridge.masquerade()?;
+            return Ok(bridge);
+        }
         opened => return Ok(opened?),
     }
     let mut conflict = None;
@@ -143,13 +151,20 @@ fn take(leases: &Path, subnet: Cidr, name: &str, wanted: Option<IpAddr>) -> Resu
     Err(Error::new(ErrorKind::InUse, format!("bridge {DEFAULT}: all {many} addresses of {subnet} are taken")))
 }
 
-/// The directory of leases goes only if it is empty, and then nobody is on the bridge.
+/// Without a lease nobody is on the bridge. Its directory goes last: as long as that is there, a sweep looks for the bridge.
 pub(crate) fn remove_if_unused(_: &Guard, bridge: &str, leases: &Path) -> Result<()> {
-    match fs::remove_dir(leases) {
-        Ok(()) => remove_bridge(bridge).map(drop).map_err(Error::from),
-        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty || e.kind() == io::ErrorKind::NotFound => {
-            Ok(())
-        }
+    if !unused(leases)? {
+        return Ok(());
+    }
+    remove_bridge(bridge)?;
+    fs::remove_dir(leases).map_err(|e| Error::io(leases.display(), &e))
+}
+
+/// Whether the directory of leases is there and empty.
+fn unused(leases: &Path) -> Result<bool> {
+    match fs::read_dir(leases) {
+        Ok(mut leases) => Ok(leases.next().is_none()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(Error::io(leases.display(), &e)),
     }
 }

@@ -1,6 +1,8 @@
 //! What there is to undo of a container, in a file: written before anything is made, read by whoever sweeps.
 
+use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -55,7 +57,7 @@ impl Record {
         let (path, aside) = (directory.join("record"), directory.join("record.new"));
         let written = serde_json::to_vec_pretty(self)
             .map_err(Into::into)
-            .and_then(|text| fs::write(&aside, text))
+            .and_then(|text| private(&aside)?.write_all(&text))
             .and_then(|()| fs::rename(&aside, &path));
         written.map_err(|e| Error::io(path.display(), &e))
     }
@@ -73,6 +75,11 @@ impl Record {
         }
         Err(io::Error::new(io::ErrorKind::Unsupported, format!("version {} of the record", record.version)))
     }
+}
+
+/// A file for its owner only, whatever the umask is.
+fn private(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]

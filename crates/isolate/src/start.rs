@@ -43,7 +43,8 @@ struct Compiled {
 
 pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     let state = Store::path()?.join("containers").join(name);
-    let compiled = compile(builder, name, &group_name(name), &state)?;
+    let group = group_name(name);
+    let compiled = compile(builder, name, &group, &state)?;
     let bridged = compiled.attach.mode == Mode::Bridge;
     let mut before = vec![format!("lock {}", state.display())];
     before.extend(builder.publish.iter().map(|publish| format!("reserve the host port of {publish}")));
@@ -53,7 +54,7 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     }
     before.extend(compiled.layout.preparations.iter().map(rootfs::Preparation::words));
     before.push(format!("write hosts, hostname and resolv.conf to {}", state.display()));
-    before.push(format!("make control group {}", group_name(name)));
+    before.push(format!("make control group {group}"));
     before.extend(limits(&builder.limits));
     let mut held = Vec::new();
     if bridged {

@@ -138,8 +138,19 @@ impl Entry {
         record.write(&self.path)
     }
 
-    /// Removes the directory; the lock goes with it.
-    pub(crate) fn remove(self) -> Result<()> {
+    /// Removes the directories in it, which takes longer than the rest: while nobody waits for the lock over all.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let failed = |e| Error::io(self.path.display(), &e);
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                fs::remove_dir_all(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the directory; the lock goes with it. Who looks for the dead meanwhile would make a new one.
+    pub(crate) fn remove(self, _: &Guard) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(self.path.display(), &e)),
             _ => Ok(()),

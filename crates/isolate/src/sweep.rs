@@ -53,7 +53,7 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
             }
             swept.push(record.name.clone());
         }
-        errors.extend(entry.remove().err());
+        errors.extend(entry.remove(guard).err());
     }
     errors.extend(orphaned_leases(store, guard).err());
     Error::all(errors).map(|()| swept)

@@ -60,7 +60,8 @@ impl Undo {
             note(self.store.lock().and_then(|guard| lease.give_back(&guard)));
         }
         if let Some(entry) = self.entry.take() {
-            note(entry.remove());
+            note(entry.clear());
+            note(self.store.lock().and_then(|guard| entry.remove(&guard)));
         }
         errors
     }

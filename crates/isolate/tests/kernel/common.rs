@@ -1,7 +1,9 @@
 //! Descriptions that several tests start from.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use isolate::{Container, ContainerBuilder};
@@ -51,4 +53,26 @@ pub(crate) fn until<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> 
             found => return found,
         }
     }
+}
+
+/// Whether this is an emulated machine, on which less often must do.
+pub(crate) fn slow() -> bool {
+    std::env::var_os("ISOLATE_VM").is_some()
+}
+
+/// The control groups of containers of this name, in every hierarchy.
+pub(crate) fn groups_of(name: &str) -> Vec<PathBuf> {
+    let begin = format!("isolate-{name}-");
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
+    let words = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let tops = words.filter(|words| words[2].starts_with("cgroup")).map(|words| Path::new(words[1]));
+    let groups = tops.flat_map(|top| fs::read_dir(top).into_iter().flatten().flatten());
+    let groups = groups.filter(|group| group.file_name().to_string_lossy().starts_with(&begin));
+    groups.map(|group| group.path()).collect()
+}
+
+/// Whether the calling thread's network namespace has a link of this name.
+pub(crate) fn link_is_there(name: &str) -> bool {
+    let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    links.lines().any(|line| line.trim_start().starts_with(&format!("{name}:")))
 }

@@ -5,13 +5,13 @@ use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isolate::{Bytes, Limits};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use testkit::kernel_test;
 
-use crate::common::{NEEDS, NET, SERVER, get, printed, sh, until, wait_for};
+use crate::common::{NEEDS, NET, SERVER, get, printed, sh, slow, until, wait_for};
 
 /// Says to this program that it is the owner that a test kills.
 const OWNER: &str = "ISOLATE_TEST_OWNER";
@@ -96,6 +96,24 @@ fn a_dropped_container_takes_all_its_processes_along() {
         BufReader::new(container.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "up\n");
         drop(container);
+    });
+}
+
+#[test]
+fn dropping_takes_a_moment_only_whatever_runs_inside() {
+    kernel_test(NEEDS, || {
+        // Ignored signals are inherited.
+        let script = "trap '' HUP INT QUIT TERM USR1; n=0; while [ $n -lt 50 ]; do sleep 1000 & n=$((n+1)); done; \
+                      echo up; while :; do sleep 1000; done";
+        let mut container = sh(script).stdout(isolate::Stdio::piped()).start().unwrap();
+        BufReader::new(container.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        assert!(container.stats().unwrap().pids.current.is_some_and(|tasks| tasks > 50));
+        kill_process(Pid::from_raw(container.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
+        assert_eq!(container.wait_timeout(Duration::from_millis(50)).unwrap(), None, "it ignores that");
+        let begun = Instant::now();
+        drop(container);
+        let limit = Duration::from_secs(if slow() { 60 } else { 5 });
+        assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
     });
 }
 

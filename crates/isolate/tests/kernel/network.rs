@@ -1,7 +1,10 @@
 //! A container on the bridge: its address, its published port, the outside.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
+use isolate::netns::Bridge;
 use isolate::{Attach, ErrorKind, Publish};
 use testkit::kernel_test;
 
@@ -58,6 +61,37 @@ fn an_address_of_its_own_choice_is_its_own_while_it_lives() {
         drop(first);
         let again = sh("true").network(Attach::bridge().address(wish)).start().unwrap();
         assert_eq!(again.address(), Some(wish));
+    });
+}
+
+#[test]
+fn a_full_subnet_is_an_error_that_says_so_and_one_address_less_is_none() {
+    kernel_test(NET, || {
+        // The subnets that come first are somebody else's: the next has 254 addresses.
+        let take = |name: &str, gateway: &str| Bridge::create(name, gateway.parse().unwrap()).unwrap();
+        let _others = (take("other0", "10.213.0.1/16"), take("other1", "172.29.0.1/16"));
+        let start = |name: &str| sh("sleep 100").name(name).network(Attach::bridge()).start();
+        let first = start("first").unwrap();
+        let wish = Ipv4Addr::new(192, 168, 213, 77);
+        let free = if first.address() == Some(wish.into()) { Ipv4Addr::new(192, 168, 213, 78) } else { wish };
+        // All others are leased to it, too.
+        for address in (2..=254).map(|n| Ipv4Addr::new(192, 168, 213, n)) {
+            if address != free && first.address() != Some(address.into()) {
+                let lease = Path::new("/run/isolate/networks/isolate0").join(address.to_string());
+                symlink("first", lease).unwrap();
+            }
+        }
+        let last = start("last").unwrap();
+        assert_eq!(last.address(), Some(free.into()));
+        let error = start("x").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        let full = "container `x`: bridge isolate0: all 253 addresses of 192.168.213.1/24 are taken";
+        assert_eq!(error.to_string(), full);
+        last.remove().unwrap();
+        assert_eq!(start("x").unwrap().address(), Some(free.into()), "then it is free again");
+        first.remove().unwrap();
+        // What it had by this test's hand.
+        isolate::sweep().unwrap();
     });
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use isolate::{Bytes, Mount};
-use testkit::{kernel_test, scratch};
+use isolate::{Bytes, Mount, Rootfs};
+use rustix::fs::Mode;
+use testkit::{Need, busybox_root, kernel_test, scratch};
 
 use crate::common::{NEEDS, printed, sh};
 
@@ -93,5 +94,42 @@ fn what_it_mounts_is_not_seen_outside() {
         let container = sh("mount -t tmpfs x /mnt; exec sleep 100").start().unwrap();
         assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap(), before);
         container.remove().unwrap();
+    });
+}
+
+/// Runs an applet of busybox as a user who is not root.
+const AS_NOBODY: &str = "busybox start-stop-daemon -S -n none -c nobody -x /bin/busybox --";
+
+#[test]
+fn the_callers_umask_hides_nothing_from_other_users_inside() {
+    kernel_test(&[Need::Root, Need::Overlay, Need::Program("busybox")], || {
+        let (root, bare, secret) = (scratch(), scratch(), scratch());
+        busybox_root(&root);
+        busybox_root(&bare);
+        fs::remove_dir_all(bare.join("etc")).unwrap();
+        let users = secret.join("passwd");
+        fs::write(&users, "nobody:x:65534:65534:::\n").unwrap();
+        // Of the world's own process.
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
+        fs::write(secret.join("file"), "secret").unwrap();
+        let as_nobody = |root: &Rootfs, command: &str| {
+            let mounts = [
+                Mount::bind(&users, "/etc/passwd").read_only(),
+                Mount::bind(&secret, "/secret"),
+                Mount::tmpfs("/a/b"),
+            ];
+            let container = sh(&format!("{AS_NOBODY} {command}")).name("box").rootfs(root.clone());
+            mounts.into_iter().fold(container, isolate::ContainerBuilder::mount)
+        };
+        let layers =
+            [Rootfs::layers([&root]), Rootfs::layers([&bare]), Rootfs::host(), Rootfs::writable(&bare)];
+        for root in layers {
+            assert_eq!(printed(as_nobody(&root, "id -u")), "65534\n", "{root:?}");
+            let shown = printed(as_nobody(&root, "cat /etc/hosts /etc/hostname /etc/resolv.conf"));
+            assert!(shown.ends_with(" box\nbox\n# no network\n"), "{root:?}: {shown}");
+            assert_eq!(printed(as_nobody(&root, "touch /a/b/file")), "", "{root:?}");
+            let refused = as_nobody(&root, "cat /secret/file").stderr(isolate::Stdio::null());
+            assert!(!refused.status().unwrap().success(), "but what is root's own: {root:?}");
+        }
     });
 }
