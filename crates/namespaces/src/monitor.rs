@@ -19,6 +19,9 @@ pub(crate) struct Monitor {
     control: OwnedFd,
 }
 
+/// How a child ended.
+pub(crate) type End = (ExitStatus, Usage);
+
 /// `si_code` of waitid(2).
 const CLD_EXITED: i32 = 1;
 const CLD_DUMPED: i32 = 3;
@@ -41,7 +44,7 @@ impl Monitor {
     }
 
     /// Waits for its last word, how the child ended, if it still says so; and the last report, where reports come this way.
-    pub(crate) fn last_words(&self) -> io::Result<(Option<Report>, Option<(ExitStatus, Usage)>)> {
+    pub(crate) fn last_words(&self) -> io::Result<(Option<Report>, Option<End>)> {
         let mut report = None;
         loop {
             match self.receive(true)? {
@@ -60,7 +63,7 @@ impl Monitor {
     }
 
     /// Waits for how the child ended.
-    pub(crate) fn ended(&self) -> Result<(ExitStatus, Usage)> {
+    pub(crate) fn ended(&self) -> Result<End> {
         let words = self.last_words().map_err(|e| Error::io("cannot wait for the program", &e))?;
         words.1.ok_or_else(killed)
     }

@@ -106,7 +106,8 @@ fn layers(bottom_up: &[PathBuf], upper: Option<&Path>, scratch: Scratch) -> Resu
 
 fn the_host(with: &[PathBuf], scratch: Scratch, state: &Path) -> Result<Layout> {
     let mut layout = Layout::of(host::skeleton().into(), Vec::new(), true);
-    let etc = scratch.directory().unwrap_or(state).join("etc");
+    // In memory: a thousand small files a start would keep a disk's file system busy long after their removal.
+    let etc = state.join("etc");
     layout.preparations.extend(scratch.directory().map(|path| Preparation::Private(path.to_owned())));
     layout.preparations.push(Preparation::Etc(etc.clone()));
     layout.mounts.push(Mount::bind_directory(etc, "/etc"));

@@ -1,11 +1,15 @@
 //! What everybody may read of `/etc`, copied: everything else is not there.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::ffi::CStr;
+use std::io::{self, Read, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, fchmod, fstat, mkdirat, openat, readlinkat, statx,
+    symlinkat,
+};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
@@ -14,58 +18,105 @@ const DIRECTORY: u32 = 0o005;
 /// Read for others.
 const FILE: u32 = 0o004;
 /// What a copy keeps of a file's mode: neither set-user-id nor sticky.
-const KEPT: u32 = 0o755;
+const KEPT: Mode = Mode::from_raw_mode(0o755);
 /// Beyond this a file is no configuration.
 const BIGGEST: u64 = 16 << 20;
 
 /// Copies `from` to `to`, which must not exist: directories that everybody may read and search, files that everybody may read,
 /// symbolic links as they are. Devices, sockets and pipes are left out, and so is another file system mounted below.
+///
+/// Everything goes by descriptors, one statx(2) a name: a host has a thousand.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
-    let failed = |e: io::Error| Error::io(format!("cannot copy {} to {}", from.display(), to.display()), &e);
-    let mount = mount_of(from).map_err(failed)?;
-    directory(from, to, mount).map_err(failed)
+    let failed =
+        |e: Errno| Error::io(format!("cannot copy {} to {}", from.display(), to.display()), &e.into());
+    let source =
+        openat(CWD, from, OPEN_DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty()).map_err(failed)?;
+    // Not the device: on an overlay the files of one mount have several numbers.
+    let mount = statx(&source, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(failed)?.stx_mnt_id;
+    mkdirat(CWD, to, KEPT).map_err(failed)?;
+    let target = openat(CWD, to, OPEN_DIRECTORY, Mode::empty()).map_err(failed)?;
+    directory(source, &target, mount).map_err(failed)
 }
 
-/// The number of the mount that a file is seen through, the file itself if something is mounted on it. On an overlay the files
-/// of one mount have several device numbers.
-fn mount_of(path: &Path) -> io::Result<u64> {
-    Ok(statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID)?.stx_mnt_id)
-}
+const OPEN_DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-fn directory(from: &Path, to: &Path, mount: u64) -> io::Result<()> {
-    DirBuilder::new().mode(KEPT).create(to)?;
-    fs::set_permissions(to, Permissions::from_mode(KEPT))?;
-    for entry in fs::read_dir(from)? {
+fn directory(from: OwnedFd, to: &OwnedFd, mount: u64) -> rustix::io::Result<()> {
+    // As if the caller had no umask.
+    fchmod(to, KEPT)?;
+    let mut entries = Dir::new(from)?;
+    while let Some(entry) = entries.read() {
         let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        match fs::symlink_metadata(&from).and_then(|metadata| one(&from, &to, &metadata, mount)) {
-            // Gone meanwhile.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        match one(entries.fd()?, to, name, mount) {
+            // Gone meanwhile, or something else in its place.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {}
             other => other?,
         }
     }
     Ok(())
 }
 
-fn one(from: &Path, to: &Path, metadata: &Metadata, mount: u64) -> io::Result<()> {
-    let mode = metadata.mode();
-    if mount_of(from)? != mount {
+fn one(from: BorrowedFd<'_>, to: &OwnedFd, name: &CStr, mount: u64) -> rustix::io::Result<()> {
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::SIZE | StatxFlags::MNT_ID;
+    // What is mounted on a name has the number of its own mount.
+    let found = statx(from, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
+    let mode = u32::from(found.stx_mode);
+    if found.stx_mnt_id != mount {
         return Ok(());
     }
-    if metadata.is_symlink() {
-        symlink(fs::read_link(from)?, to)
-    } else if metadata.is_dir() && mode & DIRECTORY == DIRECTORY {
-        directory(from, to, mount)
-    } else if metadata.is_file() && mode & FILE == FILE && metadata.len() <= BIGGEST {
-        fs::copy(from, to)?;
-        fs::set_permissions(to, Permissions::from_mode(mode & KEPT))
-    } else {
-        Ok(())
+    match FileType::from_raw_mode(mode) {
+        FileType::Symlink => symlinkat(readlinkat(from, name, Vec::new())?.as_c_str(), to, name),
+        FileType::Directory if mode & DIRECTORY == DIRECTORY => {
+            let source = openat(from, name, OPEN_DIRECTORY, Mode::empty())?;
+            mkdirat(to, name, KEPT)?;
+            directory(source, &openat(to, name, OPEN_DIRECTORY, Mode::empty())?, mount)
+        }
+        FileType::RegularFile if mode & FILE == FILE && found.stx_size <= BIGGEST => file(from, to, name),
+        _ => Ok(()),
     }
+}
+
+fn file(from: BorrowedFd<'_>, to: &OwnedFd, name: &CStr) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let source = openat(from, name, flags, Mode::empty())?;
+    // Of what is open, not of what the name was a moment ago.
+    let mode = fstat(&source)?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::RegularFile || mode & FILE == 0 {
+        return Ok(());
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let target = openat(to, name, flags, Mode::RUSR)?;
+    fchmod(&target, Mode::from_raw_mode(mode) & KEPT)?;
+    let (mut source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
+    let mut buffer = [0; 16 << 10];
+    let mut left = BIGGEST;
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) if count as u64 > left => return Err(Errno::FBIG),
+            Ok(count) => {
+                left -= count as u64;
+                target.write_all(&buffer[..count]).map_err(errno)?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(errno(e)),
+        }
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, DirBuilder, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
     use super::*;
 
     #[test]
