@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::error::{Error, Result};
 use crate::kernel;
 use crate::monitor::Monitor;
+use crate::usage::Usage;
 
 /// A started program and its monitor, the process that is its parent and knows how it ended.
 ///
@@ -32,16 +33,6 @@ pub struct Child {
     /// `None` once it is detached.
     monitor: Option<Monitor>,
     ended: Option<(ExitStatus, Usage)>,
-}
-
-/// Processor time of a program and of those of its children that it waited for (getrusage(2)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Usage {
-    /// In user mode.
-    pub user: Duration,
-    /// In the kernel, for the program.
-    pub system: Duration,
 }
 
 impl Child {

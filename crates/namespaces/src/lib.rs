@@ -20,6 +20,7 @@ mod plan;
 mod spawn;
 mod stdio;
 mod steps;
+mod usage;
 #[cfg_attr(not(test), expect(dead_code, reason = "the launcher's half of the format"))]
 mod wire;
 
@@ -31,7 +32,7 @@ mod run;
 #[expect(dead_code, reason = "the launcher makes more calls by number")]
 mod sys;
 
-pub use child::{Child, Usage};
+pub use child::Child;
 pub use command::Command;
 pub use error::{Error, ErrorKind, Result};
 pub use filesystem::Filesystem;
@@ -41,3 +42,4 @@ pub use mount::{Mount, Root};
 pub use namespace::Namespace;
 pub use plan::Plan;
 pub use stdio::Stdio;
+pub use usage::Usage;

@@ -8,9 +8,9 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::child::Usage;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Received};
+use crate::usage::Usage;
 use crate::wire::{DETACH, ENDED, GO, Message, Report};
 
 /// A monitor, and what it has told. Dropped: the lifeline breaks, so the monitor kills the child and ends.

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 
 use crate::publish::Protocol;
-use crate::reservation::collide;
 
 /// Who is in the way.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +55,11 @@ fn ipv4(hex: &str) -> Option<Ipv4Addr> {
         32 if mapped() => Some(Ipv4Addr::from(word.to_ne_bytes())),
         _ => None,
     }
+}
+
+/// Whether a socket bound to one address is in the way of one on the other.
+fn collide(one: Ipv4Addr, other: Ipv4Addr) -> bool {
+    one == other || one.is_unspecified() || other.is_unspecified()
 }
 
 fn process_with(socket: &str) -> Option<Holder> {

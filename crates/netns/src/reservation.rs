@@ -1,6 +1,6 @@
 //! A host port, claimed so that nobody else gets it, and who has one that is taken.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -131,14 +131,9 @@ fn taken(publish: &Publish, holder: &Holder) -> Error {
     }
 }
 
-/// Whether a socket bound to one address is in the way of one on the other.
-pub(crate) fn collide(one: Ipv4Addr, other: Ipv4Addr) -> bool {
-    one == other || one.is_unspecified() || other.is_unspecified()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::{Ipv4Addr, TcpListener, UdpSocket};
     use std::sync::Barrier;
     use std::thread;
 
