@@ -281,6 +281,20 @@ fn what_a_killed_owner_left_is_removed_by_name_and_address() {
 }
 
 #[test]
+fn a_bridge_whose_owner_was_killed_before_it_had_an_address_is_removed_by_name() {
+    kernel_test(NEEDS, || {
+        run("ip link add test0 type bridge");
+        assert_eq!(Bridge::open("test0").unwrap_err().to_string(), "bridge test0 has no IPv4 address");
+        assert!(isolate_netns::remove_bridge("test0").unwrap());
+        assert!(!isolate_netns::remove_bridge("test0").unwrap(), "once");
+        assert_eq!((rules().as_str(), links().lines().count()), ("", 1));
+        run("ip link add test0 type veth peer name test1");
+        assert_eq!(isolate_netns::remove_bridge("test0").unwrap_err().kind(), ErrorKind::Conflict);
+        run("ip link del test0");
+    });
+}
+
+#[test]
 fn flushed_rules_are_repaired() {
     kernel_test(NEEDS, || {
         let bridge = bridge(Firewall::NfTables);

@@ -121,6 +121,25 @@ fn a_lease_without_a_container_and_a_bridge_without_a_lease_are_swept() {
     });
 }
 
+#[test]
+fn a_bridge_that_could_not_be_removed_is_removed_by_the_next_sweep() {
+    kernel_test(NET, || {
+        isolate::sweep().unwrap();
+        fs::create_dir(Path::new(NETWORKS).join("isolate0")).unwrap();
+        drop(Bridge::create("isolate0", "10.213.0.1/16".parse().unwrap()).unwrap().keep());
+        // Of this thread alone: it cannot ask the kernel for anything about links.
+        let without_netlink = || {
+            testkit::without_system_call(libc::SYS_sendto, libc::ENOBUFS);
+            isolate::sweep().unwrap_err()
+        };
+        let error = thread::spawn(without_netlink).join().unwrap();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "{error}");
+        assert!(link_is_there("isolate0"));
+        isolate::sweep().unwrap();
+        assert!(is_empty(NETWORKS) && !link_is_there("isolate0"));
+    });
+}
+
 /// The bridge as it is when whoever makes it is killed on the way.
 #[test]
 fn a_bridge_that_was_never_finished_is_swept_and_is_in_nobodys_way() {
