@@ -39,6 +39,8 @@ fn touched(mib: usize) -> Vec<u8> {
 /// `Private_Dirty` of a monitor: what each container costs that cannot be shared.
 pub(crate) fn monitor(mut command: Command) -> Result<(), Box<dyn Error>> {
     let mut child = command.spawn()?;
+    // Once the start is over.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
     let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).ok_or("no parent")?;
     let smaps = fs::read_to_string(format!("/proc/{parent}/smaps_rollup"))?;
