@@ -69,9 +69,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Received
         }
         let error = io::Error::last_os_error();
         match error.kind() {
-            io::ErrorKind::Interrupted => {}
+            // The other end closed with something unread, told once and before what it has sent.
+            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset => {}
             io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
-            io::ErrorKind::ConnectionReset => return Ok(Received::End),
             _ => return Err(error),
         }
     };

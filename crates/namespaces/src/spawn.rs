@@ -126,7 +126,8 @@ fn child(monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Result<Child, (Error,
 }
 
 impl From<(Error, Monitor)> for Error {
-    fn from((error, _): (Error, Monitor)) -> Self {
+    fn from((error, monitor): (Error, Monitor)) -> Self {
+        monitor.end();
         error
     }
 }

@@ -210,6 +210,21 @@ fn where_no_memory_file_may_be_executed_the_launcher_lies_on_a_tmpfs_of_its_own(
 }
 
 #[test]
+fn a_launcher_that_may_not_be_executed_is_an_error_that_says_so_however_it_is_waited_for() {
+    kernel_test(&[Need::Root], || {
+        let start = || {
+            testkit::without_system_call(libc::SYS_execveat, libc::EACCES);
+            let held = sh("exit 8").spawn_held().map(drop).unwrap_err();
+            [sh("exit 8").status().unwrap_err(), sh("exit 8").spawn().map(drop).unwrap_err(), held]
+        };
+        for error in thread::spawn(start).join().unwrap() {
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            assert_eq!(error.to_string(), "cannot execute the launcher: Permission denied (os error 13)");
+        }
+    });
+}
+
+#[test]
 fn a_plan_longer_than_a_message_goes_by_a_file() {
     kernel_test(&[Need::Root], || {
         let mut command = sh("echo ${#LONG0} ${#LONG9}");
