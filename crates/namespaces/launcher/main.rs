@@ -1,11 +1,14 @@
 //! The launcher: reads the plan, prepares, clones the container's first process, which carries the plan out, and stays as
-//! its monitor. No libc, no allocation, no panic.
+//! its monitor. The first process executes the program, or stays as its init. No libc, no allocation, no panic.
 #![no_std]
 #![no_main]
 #![no_builtins]
 
+mod channel;
+mod init;
 mod mem;
 mod monitor;
+mod operation;
 mod run;
 mod sys;
 #[path = "../src/wire.rs"]
@@ -14,7 +17,7 @@ mod wire;
 
 use run::Run;
 use sys::{ENOSYS, call, new, nr};
-use wire::{BEFORE, CLONE, Report};
+use wire::{BEFORE, CLONE, INIT, Report};
 
 // The kernel enters with the stack pointer at argc; hand that address to Rust on an aligned stack.
 #[cfg(target_arch = "x86_64")]
@@ -32,7 +35,8 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
         let number = |n: usize| decimal(*stack.add(1 + n) as *const u8);
         let (plan, length, report) = (number(1), number(2), number(3));
         default_signals();
-        let failed = match read(plan, length).and_then(|base| launch(base, length)) {
+        standard_descriptors();
+        let failed = match read(plan, length).and_then(|base| launch(base, length, Title::of(stack))) {
             Ok(()) => exit(0),
             Err(failed) => failed,
         };
@@ -50,8 +54,8 @@ unsafe fn read(plan: usize, length: usize) -> Result<*mut u8, Report> {
         let got = if base < 0 { base } else { call(nr::READ, [plan, base as usize, length, 0, 0, 0]) };
         match got {
             got if got == length as isize => Ok(base as *mut u8),
-            got if got < 0 => Err(Report { step: BEFORE, errno: -got as i32 }),
-            _ => Err(Report { step: BEFORE, errno: sys::EBADMSG }),
+            got if got < 0 => Err(Report::failed(BEFORE, -got as i32)),
+            _ => Err(Report::failed(BEFORE, sys::EBADMSG)),
         }
     }
 }
@@ -67,47 +71,107 @@ unsafe fn default_signals() {
     }
 }
 
-unsafe fn launch(base: *mut u8, length: usize) -> Result<(), Report> {
+/// A standard descriptor that the caller has closed must not become the number of another: the plan puts the program's there.
+unsafe fn standard_descriptors() {
+    let mut fd = 0;
+    while fd < 3 {
+        // SAFETY: numbers, and a literal.
+        unsafe {
+            if call(nr::FCNTL, [fd, 1 /* F_GETFD */, 0, 0, 0, 0]) < 0 {
+                call(nr::OPENAT, [0, c"/dev/null".as_ptr() as usize, 2 /* O_RDWR */, 0, 0, 0]);
+            }
+        }
+        fd += 1;
+    }
+}
+
+/// The arguments of this process in its memory, which ps(1) shows.
+#[derive(Clone, Copy)]
+pub(crate) struct Title {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Title {
+    /// From the name to the end of the last argument: they lie one after the other.
+    unsafe fn of(stack: *const usize) -> Self {
+        // SAFETY: four arguments, each ended by a NUL.
+        unsafe {
+            let (start, mut end) = (*stack.add(1) as *mut u8, *stack.add(4) as *mut u8);
+            while *end != 0 {
+                end = end.add(1);
+            }
+            Self { start, length: end as usize - start as usize }
+        }
+    }
+
+    /// Another name, of at most as many bytes as the arguments have.
+    pub(crate) unsafe fn set(self, name: &[u8]) {
+        let mut n = 0;
+        while n < self.length {
+            let byte = name.get(n).copied().unwrap_or(0);
+            // SAFETY: inside the arguments.
+            unsafe { *self.start.add(n) = byte };
+            n += 1;
+        }
+    }
+}
+
+unsafe fn launch(base: *mut u8, length: usize, title: Title) -> Result<(), Report> {
     // SAFETY: a private mapping of our own.
     unsafe {
         let mut run = Run::new(base, length)?;
         run.steps(0, run.header.prepare)?;
+        if run.header.readable == 0 {
+            // Before the clone: what is born into a running container is never readable for what runs there.
+            call(nr::PRCTL, [4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0, 0]);
+        }
         let mut go = [-1i32; 2];
-        let piped = call(nr::PIPE2, [go.as_mut_ptr() as usize, 0o2000000 /* O_CLOEXEC */, 0, 0, 0, 0]);
-        if piped < 0 {
-            return Err(Report { step: CLONE, errno: -piped as i32 });
+        let paired = call(nr::SOCKETPAIR, [1 /* AF_UNIX */, 0o2000005 /* SOCK_SEQPACKET, CLOEXEC */, 0, go.as_mut_ptr() as usize, 0, 0]);
+        if paired < 0 {
+            return Err(Report::failed(CLONE, -paired as i32));
         }
         let mut pidfd = -1i32;
         let pid = clone(&run, &mut pidfd);
         if pid < 0 {
-            return Err(Report { step: CLONE, errno: -pid as i32 });
+            return Err(Report::failed(CLONE, -pid as i32));
         }
         if pid == 0 {
-            return child(&mut run, go);
+            return child(&mut run, go, (base as usize, length), title);
         }
         call(nr::CLOSE, [go[0] as usize, 0, 0, 0, 0, 0]);
         let child = monitor::Child { pid: pid as i32, pidfd, go: go[1] };
-        monitor::release(&mut run, &child)?;
-        let (control, kept) = (run.header.control, run.header.kept);
-        monitor::watch((base as usize, length), control, kept, &child);
+        let went = monitor::release(&mut run, &child)?;
+        monitor::watch((base as usize, length), &run.header, &child, went);
     }
     Ok(())
 }
 
-/// In the child: waits for the go byte, then the steps. Returns only with a failure: the last step executes the program.
-unsafe fn child(run: &mut Run, go: [i32; 2]) -> Result<(), Report> {
-    // SAFETY: descriptors of ours, a byte on this stack.
+/// In the child: waits for the go message, then the steps. Returns only with a failure: the last step executes the program.
+unsafe fn child(run: &mut Run, go: [i32; 2], plan: (usize, usize), title: Title) -> Result<(), Report> {
+    // SAFETY: descriptors of ours.
     unsafe {
         call(nr::CLOSE, [go[1] as usize, 0, 0, 0, 0, 0]);
-        let mut word = 0u8;
-        if call(nr::READ, [go[0] as usize, &raw mut word as usize, 1, 0, 0, 0]) != 1 {
+        if !channel::receive_go(go[0], &mut run.slots) {
             exit(124);
         }
         call(nr::PRCTL, [4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0, 0]);
         run.monitor = go[0];
         let first = run.header.prepare + run.header.maps;
         run.steps(first, run.header.child)?;
-        Err(Report { step: first + run.header.child, errno: sys::EBADMSG })
+        if run.header.init != 0 {
+            run.used = operation::used();
+            let pid = call(nr::CLONE, [SIGCHLD as usize, 0, 0, 0, 0, 0]);
+            if pid < 0 {
+                return Err(Report::failed(INIT, -pid as i32));
+            }
+            if pid != 0 {
+                init::stay(pid as i32, go[0], plan, title);
+            }
+        }
+        let (first, count) = (first + run.header.child, run.header.main);
+        run.steps(first, count)?;
+        Err(Report::failed(first + count, sys::EBADMSG))
     }
 }
 
@@ -167,9 +231,11 @@ unsafe fn clone(run: &Run, pidfd: &mut i32) -> isize {
         // SAFETY: one byte of a literal.
         let joined = unsafe { call(nr::WRITE, [run.header.procs as usize, c"0".as_ptr() as usize, 1, 0, 0, 0]) };
         if joined < 0 {
-            let failed = Report { step: CLONE, errno: -joined as i32 };
+            let failed = Report::failed(CLONE, -joined as i32);
             // SAFETY: a report on this stack.
-            unsafe { call(nr::WRITE, [run.header.report as usize, &raw const failed as usize, 8, 0, 0, 0]) };
+            unsafe {
+                call(nr::WRITE, [run.header.report as usize, &raw const failed as usize, size_of::<Report>(), 0, 0, 0])
+            };
             exit(125);
         }
     }
@@ -188,7 +254,7 @@ unsafe fn decimal(mut digits: *const u8) -> usize {
     value
 }
 
-fn exit(code: usize) -> ! {
+pub(crate) fn exit(code: usize) -> ! {
     loop {
         // SAFETY: does not return and touches no memory.
         unsafe { call(nr::EXIT_GROUP, [code, 0, 0, 0, 0, 0]) };

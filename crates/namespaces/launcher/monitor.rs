@@ -1,10 +1,11 @@
 //! After the clone, on the parent's side: the maps, the go byte, then the container's monitor until PID 1 has ended.
 
+use crate::channel::{self, EMPTY, send};
+use crate::operation::now;
 use crate::run::Run;
 use crate::sys::{EAGAIN, EINTR, call, new, nr};
-use crate::wire::{CHILD_SLOT, DETACH, ENDED, GO, HOLD, KEPT, Message, QUIET, Report, STARTED, TELL};
+use crate::wire::{CHILD_SLOT, CLONE, DETACH, ENDED, GO, HOLD, Header, KEPT, Message, QUIET, Report, STARTED, TELL};
 
-const MSG_NOSIGNAL: usize = 0x4000;
 const SIGKILL: usize = 9;
 const POLLIN: u16 = 1;
 
@@ -20,23 +21,24 @@ struct Poll {
 pub(crate) struct Child {
     pub pid: i32,
     pub pidfd: i32,
-    /// Writing end of the pipe that the child waits on.
+    /// Our end of the pair of sockets at whose other end the child waits.
     pub go: i32,
 }
 
-/// Writes the maps, tells the caller, lets the child go. An error is for the report.
+/// Writes the maps, tells the caller, lets the child go, and says when that was. An error is for the report.
 ///
 /// # Safety
 /// The plan's calls are the library's promise.
-pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report> {
+pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<u64, Report> {
     let (first, count) = (run.header.prepare, run.header.maps);
+    let since = run.slots;
     // SAFETY: descriptors of ours and memory on this stack.
     unsafe {
         if count > 0 {
             let mut name = [0u8; 24];
             let proc = call(nr::OPENAT, [usize::MAX - 99, path(child.pid, &mut name), 0o12200000 /* O_PATH | O_CLOEXEC */, 0, 0, 0]);
             if proc < 0 {
-                return Err(Report { step: first, errno: -proc as i32 });
+                return Err(Report::failed(first, -proc as i32));
             }
             run.slots[CHILD_SLOT as usize] = proc as i32;
             run.steps(first, count)?;
@@ -52,7 +54,11 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
                 kill(child);
             }
         }
-        call(nr::WRITE, [child.go as usize, c"g".as_ptr() as usize, 1, 0, 0, 0]);
+        let went = now();
+        let sent = channel::send_go(child.go, &run.slots, &since);
+        if sent < 0 {
+            return Err(Report::failed(CLONE, -sent as i32));
+        }
         if run.header.hear != QUIET {
             // Its end tells the caller that the program is executed: from now on the child alone holds it.
             call(nr::CLOSE, [run.header.report as usize, 0, 0, 0, 0, 0]);
@@ -60,30 +66,44 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<(), Report>
         if run.header.hear == TELL {
             send(run.header.control, &started, child.pidfd);
         }
+        Ok(went)
     }
-    Ok(())
 }
 
 /// Waits for the child's end and passes it on. Does not return before.
 ///
 /// # Safety
 /// Every descriptor but those named here may be closed, and the plan unmapped.
-pub(crate) unsafe fn watch(plan: (usize, usize), control: i32, kept: [i32; KEPT], child: &Child) {
+pub(crate) unsafe fn watch(plan: (usize, usize), header: &Header, child: &Child, went: u64) {
+    let (control, deadline) = (header.control, went.saturating_add(header.timeout));
     let mut polls = [
         Poll { fd: child.pidfd, events: POLLIN, revents: 0 },
         Poll { fd: control, events: POLLIN, revents: 0 },
     ];
+    let (mut tidied, mut timed_out) = (false, false);
+    let limited = header.timeout != 0;
     // SAFETY: numbers, and memory on this stack.
     unsafe {
-        let mut timeout = &raw const TIDY as usize;
         loop {
+            let mut pause = TIDY;
+            let mut timeout = &raw const pause as usize;
+            if tidied && limited && !timed_out {
+                let left = deadline.saturating_sub(now());
+                pause = [left / 1_000_000_000, left % 1_000_000_000];
+            } else if tidied {
+                timeout = 0;
+            }
             let ready = call(nr::PPOLL, [polls.as_mut_ptr() as usize, 2, timeout, 0, 8, 0]);
             if polls[0].revents != 0 {
                 break;
             }
-            if ready == 0 {
-                timeout = 0;
-                tidy(plan, control, kept, child);
+            if ready == 0 && !tidied {
+                tidied = true;
+                tidy(plan, control, header.kept, child);
+            }
+            if limited && !timed_out && now() >= deadline {
+                timed_out = true;
+                kill(child);
             }
             if polls[1].revents == 0 {
                 continue;
@@ -101,12 +121,20 @@ pub(crate) unsafe fn watch(plan: (usize, usize), control: i32, kept: [i32; KEPT]
                 kill(child);
             }
         }
-        send(control, &reap(child), -1);
+        let mut end = reap(child);
+        // What an init has told of the program is more than how the init itself ended.
+        if let Some(told) = channel::receive(child.go) {
+            end.code = told.code;
+            end.status = told.status;
+        }
+        end.timed_out = timed_out as u32;
+        end.went = went;
+        send(control, &end, -1);
     }
 }
 
 /// Two milliseconds: while the child starts, and wants the processor, its monitor does nothing that can wait.
-static TIDY: [u64; 2] = [0, 2_000_000];
+const TIDY: [u64; 2] = [0, 2_000_000];
 
 /// Gives back what only the start needed.
 unsafe fn tidy(plan: (usize, usize), control: i32, [a, b, c, d, e, f]: [i32; KEPT], child: &Child) {
@@ -142,25 +170,15 @@ unsafe fn reap(child: &Child) -> Message {
         status: info[6],
         user_us: usage[0] * 1_000_000 + usage[1],
         system_us: usage[2] * 1_000_000 + usage[3],
+        max_rss: usage[4],
+        at: now(),
         ..EMPTY
     }
 }
 
-const EMPTY: Message = Message { kind: 0, code: 0, status: 0, reserved: 0, user_us: 0, system_us: 0 };
-
-/// sendmsg(2); `fd` goes along as SCM_RIGHTS unless it is -1. A caller that is gone is no concern.
-unsafe fn send(socket: i32, message: &Message, fd: i32) {
-    let part = [message as *const Message as usize, size_of::<Message>()];
-    let rights: [u64; 3] = [20, 1 | 1 << 32 /* SOL_SOCKET, SCM_RIGHTS */, fd as u32 as u64];
-    let control = if fd < 0 { [0, 0] } else { [rights.as_ptr() as usize, size_of_val(&rights)] };
-    let header = [0usize, 0, part.as_ptr() as usize, 1, control[0], control[1], 0];
-    // SAFETY: a msghdr and what it points to, all on this stack.
-    unsafe { call(nr::SENDMSG, [socket as usize, header.as_ptr() as usize, MSG_NOSIGNAL, 0, 0, 0]) };
-}
-
 /// Closes every descriptor but those in `keep` and below 0: the gaps between them, from the lowest on. Written without an
 /// index that could be out of bounds: a panic has no room here.
-unsafe fn close_all_but(keep: &[i32]) {
+pub(crate) unsafe fn close_all_but(keep: &[i32]) {
     let mut from = 0i64;
     loop {
         let mut next = u32::MAX as i64 + 1;

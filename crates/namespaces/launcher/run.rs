@@ -1,9 +1,8 @@
 //! Carries out the steps of a plan that lies in private writable memory.
 
-use crate::sys::{EACCES, EAGAIN, EBADMSG, EINTR, EINVAL, ENOENT, ENOTDIR, ESRCH, ETXTBSY, call, new, nr};
-use crate::wire::{
-    BEFORE, Header, MAGIC, OP_ALIVE, OP_EXEC, OP_READY, OP_TREE, OPERATIONS, Report, SLOTS, Step,
-};
+use crate::operation;
+use crate::sys::{EAGAIN, EBADMSG, EINTR, call};
+use crate::wire::{BEFORE, Header, MAGIC, OPERATIONS, Report, SLOTS, Step};
 
 /// A plan in memory, checked, and what its steps have kept so far.
 pub(crate) struct Run {
@@ -11,8 +10,10 @@ pub(crate) struct Run {
     length: usize,
     pub header: Header,
     pub slots: [i32; SLOTS],
-    /// Reading end of a pipe whose writing end only the monitor holds.
+    /// One end of a pair of sockets whose other end only the monitor holds.
     pub monitor: i32,
+    /// User and system time that the init of this process had used when it cloned it, in µs.
+    pub used: [u64; 2],
 }
 
 impl Run {
@@ -21,13 +22,13 @@ impl Run {
     /// # Safety
     /// `base` is eight-byte aligned, readable and writable for `length` bytes, and nobody else's.
     pub(crate) unsafe fn new(base: *mut u8, length: usize) -> Result<Self, Report> {
-        let damaged = Err(Report { step: BEFORE, errno: EBADMSG });
+        let damaged = Err(Report::failed(BEFORE, EBADMSG));
         if length < size_of::<Header>() {
             return damaged;
         }
         // SAFETY: the length was checked, the mapping is aligned.
         let header = unsafe { *(base as *const Header) };
-        let steps = header.prepare as u64 + header.maps as u64 + header.child as u64;
+        let steps = header.prepare as u64 + header.maps as u64 + header.child as u64 + header.main as u64;
         let cells_at = size_of::<Header>() as u64 + steps * size_of::<Step>() as u64;
         let end = cells_at + header.cells as u64 * 8;
         if header.magic != MAGIC || header.length as usize != length || end >= length as u64 {
@@ -54,7 +55,7 @@ impl Run {
             }
             i += 1;
         }
-        Ok(Self { base, length, header, slots: [-1; SLOTS], monitor: -1 })
+        Ok(Self { base, length, header, slots: [-1; SLOTS], monitor: -1, used: [0; 2] })
     }
 
     /// Makes `count` steps from `first` on.
@@ -66,11 +67,11 @@ impl Run {
         while index < first + count {
             // SAFETY: `new` checked that all steps lie inside.
             let step = unsafe { *(self.base.add(size_of::<Header>()) as *const Step).add(index as usize) };
-            let args = self.arguments(&step).ok_or(Report { step: index, errno: EBADMSG })?;
+            let args = self.arguments(&step).ok_or(Report::failed(index, EBADMSG))?;
             // SAFETY: the library's promise.
             let result = unsafe { self.step(&step, args) };
             if result < 0 && !step.ignore.iter().any(|&e| e != 0 && e as isize == -result) {
-                return Err(Report { step: index, errno: -result as i32 });
+                return Err(Report::failed(index, -result as i32));
             }
             if let Some(slot) = self.slots.get_mut((step.save as usize).wrapping_sub(1)) {
                 *slot = result as i32;
@@ -99,74 +100,18 @@ impl Run {
     }
 
     unsafe fn step(&self, step: &Step, args: [usize; 6]) -> isize {
-        // SAFETY: `arguments` checked the places; the rest is the library's promise.
-        unsafe {
-            match step.call {
-                OP_EXEC => exec(args[0] as *const usize, args[1], args[2]),
-                OP_TREE => tree(args),
-                OP_READY => {
-                    let ready = Report { step: 0, errno: 0 };
-                    call(nr::WRITE, [self.header.report as usize, &raw const ready as usize, 8, 0, 0, 0])
-                }
-                OP_ALIVE => alive(self.monitor),
-                unknown if unknown >= OPERATIONS => -(EBADMSG as isize),
-                number => {
-                    let mut left = step.retries;
-                    loop {
-                        let result = call(number as usize, args);
-                        if left == 0 || (result != -EAGAIN && result != -EINTR) {
-                            return result;
-                        }
-                        left -= 1;
-                    }
-                }
+        if step.call >= OPERATIONS {
+            // SAFETY: as of the calls.
+            return unsafe { operation::perform(step.call, args, self) };
+        }
+        let mut left = step.retries;
+        loop {
+            // SAFETY: `arguments` checked the places; the rest is the library's promise.
+            let result = unsafe { call(step.call as usize, args) };
+            if left == 0 || (result != -EAGAIN && result != -EINTR) {
+                return result;
             }
+            left -= 1;
         }
     }
-}
-
-/// How often and how long a file that somebody still holds open for writing is tried again: 100 × 2 ms.
-const BUSY_TRIES: u32 = 100;
-const BUSY_PAUSE: [u64; 2] = [0, 2_000_000];
-
-/// Returns only with the error that counts: EACCES if any path gave it, else the last.
-unsafe fn exec(mut paths: *const usize, argv: usize, envp: usize) -> isize {
-    let (mut worst, mut busy) = (-ENOENT, 0);
-    // SAFETY: tables of the plan, each ended by a null cell.
-    unsafe {
-        while *paths != 0 {
-            let failed = call(nr::EXECVE, [*paths, argv, envp, 0, 0, 0]);
-            if failed == -ETXTBSY && busy < BUSY_TRIES {
-                busy += 1;
-                call(nr::NANOSLEEP, [BUSY_PAUSE.as_ptr() as usize, 0, 0, 0, 0, 0]);
-                continue;
-            }
-            match -failed {
-                ENOENT | ENOTDIR => {}
-                EACCES => worst = failed,
-                _ => return failed,
-            }
-            paths = paths.add(1);
-        }
-    }
-    worst
-}
-
-/// args as of open_tree(2). Before Linux 6.15 a detached mount cannot be copied: EINVAL.
-unsafe fn tree(args: [usize; 6]) -> isize {
-    // SAFETY: descriptors and a string of the plan.
-    unsafe {
-        match call(new::OPEN_TREE, args) {
-            failed if failed == -EINVAL => call(nr::FCNTL, [args[0], 1030 /* F_DUPFD_CLOEXEC */, 3, 0, 0, 0]),
-            other => other,
-        }
-    }
-}
-
-unsafe fn alive(monitor: i32) -> isize {
-    let mut poll = [monitor as u32 as u64, 0]; // struct pollfd: fd, events, revents; errors are always reported
-    let now = [0u64; 2];
-    // SAFETY: one pollfd and one timespec on this stack.
-    let found = unsafe { call(nr::PPOLL, [poll.as_mut_ptr() as usize, 1, now.as_ptr() as usize, 0, 8, 0]) };
-    if found > 0 { -ESRCH } else { found }
 }

@@ -50,7 +50,18 @@ pub(crate) mod nr {
     pub(crate) const WAITID: usize = 247;
     pub(crate) const OPENAT: usize = 257;
     pub(crate) const PPOLL: usize = 271;
-    pub(crate) const PIPE2: usize = 293;
+    pub(crate) const IOCTL: usize = 16;
+    pub(crate) const RECVMSG: usize = 47;
+    pub(crate) const SOCKETPAIR: usize = 53;
+    pub(crate) const KILL: usize = 62;
+    pub(crate) const GETRUSAGE: usize = 98;
+    pub(crate) const CAPSET: usize = 126;
+    pub(crate) const RT_SIGTIMEDWAIT: usize = 128;
+    pub(crate) const FSTATFS: usize = 138;
+    pub(crate) const MOUNT: usize = 165;
+    pub(crate) const CLOCK_GETTIME: usize = 228;
+    pub(crate) const SECCOMP: usize = 317;
+    pub(crate) const STATX: usize = 332;
 }
 /// The same for aarch64.
 #[cfg(target_arch = "aarch64")]
@@ -72,14 +83,28 @@ pub(crate) mod nr {
     pub(crate) const WAITID: usize = 95;
     pub(crate) const OPENAT: usize = 56;
     pub(crate) const PPOLL: usize = 73;
-    pub(crate) const PIPE2: usize = 59;
+    pub(crate) const IOCTL: usize = 29;
+    pub(crate) const MOUNT: usize = 40;
+    pub(crate) const FSTATFS: usize = 44;
+    pub(crate) const CAPSET: usize = 91;
+    pub(crate) const CLOCK_GETTIME: usize = 113;
+    pub(crate) const KILL: usize = 129;
+    pub(crate) const RT_SIGTIMEDWAIT: usize = 137;
+    pub(crate) const GETRUSAGE: usize = 165;
+    pub(crate) const SOCKETPAIR: usize = 199;
+    pub(crate) const RECVMSG: usize = 212;
+    pub(crate) const SECCOMP: usize = 277;
+    pub(crate) const STATX: usize = 291;
 }
 /// Those that came after the architectures were unified.
 pub(crate) mod new {
     pub(crate) const PIDFD_SEND_SIGNAL: usize = 424;
     pub(crate) const OPEN_TREE: usize = 428;
+    pub(crate) const MOVE_MOUNT: usize = 429;
     pub(crate) const CLONE3: usize = 435;
     pub(crate) const CLOSE_RANGE: usize = 436;
+    pub(crate) const MOUNT_SETATTR: usize = 442;
+    pub(crate) const LANDLOCK_ADD_RULE: usize = 445;
 }
 
 pub(crate) const EINTR: isize = 4;
@@ -87,6 +112,7 @@ pub(crate) const EAGAIN: isize = 11;
 pub(crate) const EACCES: isize = 13;
 pub(crate) const ENOENT: isize = 2;
 pub(crate) const ENOTDIR: isize = 20;
+pub(crate) const ENODEV: isize = 19;
 pub(crate) const EINVAL: isize = 22;
 pub(crate) const ETXTBSY: isize = 26;
 pub(crate) const ENOSYS: isize = 38;

@@ -10,8 +10,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{Error, Result};
 use crate::kernel;
-use crate::monitor::Monitor;
+use crate::monitor::{End, Monitor};
+use crate::plan::Plan;
+use crate::signal::Signal;
+use crate::terminal::Terminal;
 use crate::usage::Usage;
+use crate::wire::Report;
 
 /// A started program and its monitor, the process that is its parent and knows how it ended.
 ///
@@ -28,11 +32,16 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The reading end of its standard error, if that is a pipe.
     pub stderr: Option<ChildStderr>,
+    /// Its terminal, if it has one of its own ([`Command::terminal`](crate::Command::terminal)).
+    pub terminal: Option<Terminal>,
     id: u32,
     pidfd: OwnedFd,
     /// `None` once it is detached.
     monitor: Option<Monitor>,
-    ended: Option<(ExitStatus, Usage)>,
+    ended: Option<End>,
+    /// What was so just before the execution.
+    began: Report,
+    foreign_clocks: bool,
 }
 
 impl Child {
@@ -42,16 +51,42 @@ impl Child {
             stdin: stdin.map(Into::into),
             stdout: stdout.map(Into::into),
             stderr: stderr.map(Into::into),
+            terminal: None,
             id,
             pidfd,
             monitor: Some(monitor),
             ended: None,
+            began: Report::default(),
+            foreign_clocks: false,
         }
+    }
+
+    /// The program has been executed; what it sent before comes with it.
+    pub(crate) fn begin(&mut self, plan: &Plan, began: Report) -> Result<()> {
+        self.began = began;
+        self.foreign_clocks = plan.foreign_clocks;
+        if plan.terminal && self.terminal.is_none() {
+            let master = self.monitor().terminal().map_err(|e| Error::io("cannot receive the terminal", &e))?;
+            self.attach(master)?;
+        }
+        Ok(())
+    }
+
+    /// The other side of its terminal.
+    pub(crate) fn attach(&mut self, master: OwnedFd) -> Result<()> {
+        let terminal = Terminal::new(master).map_err(|e| Error::io("cannot use the terminal", &e))?;
+        self.terminal = Some(terminal);
+        Ok(())
     }
 
     /// Only `detach` takes it, and that consumes the child.
     pub(crate) fn monitor(&self) -> &Monitor {
         self.monitor.as_ref().unwrap_or_else(|| unreachable!("a child has its monitor until it is detached"))
+    }
+
+    /// For an error: what else there is of it goes.
+    pub(crate) fn take_monitor(mut self) -> Monitor {
+        self.monitor.take().unwrap_or_else(|| unreachable!("a child has its monitor until it is detached"))
     }
 
     /// The program's number in the caller's pid namespace. After its end the number may come to mean another process:
@@ -66,12 +101,12 @@ impl Child {
     /// The status comes from the monitor, whose own end follows within microseconds and is collected on drop: a `waitpid(-1)` or an ignored SIGCHLD in the caller does not lose it.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         drop(self.stdin.take());
-        if let Some((status, _)) = self.ended {
-            return Ok(status);
+        if let Some(end) = &self.ended {
+            return Ok(end.status);
         }
         let end = self.monitor().ended()?;
         self.ended = Some(end);
-        Ok(end.0)
+        Ok(end.status)
     }
 
     /// The status, if the program has ended.
@@ -101,20 +136,33 @@ impl Child {
         Ok(Output { status: self.wait()?, stdout, stderr })
     }
 
-    /// Processor time, once [`wait`](Self::wait) or [`try_wait`](Self::try_wait) has given a status.
+    /// Time and memory, once [`wait`](Self::wait) or [`try_wait`](Self::try_wait) has given a status.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.ended.map(|(_, usage)| usage)
+        self.ended.map(|end| Usage::of(&end, &self.began, self.foreign_clocks))
+    }
+
+    /// Whether it was killed because its [time](crate::Command::timeout) was over, once a status has been given.
+    #[must_use]
+    pub fn timed_out(&self) -> bool {
+        self.ended.is_some_and(|end| end.timed_out)
+    }
+
+    /// Processor time of what the start took in the child, before the program: user, system. It is part of what a control group
+    /// counts, and not of [`usage`](Self::usage).
+    #[must_use]
+    pub fn start_time(&self) -> (Duration, Duration) {
+        (Duration::from_micros(self.began.user_us), Duration::from_micros(self.began.system_us))
     }
 
     /// Sends SIGKILL. No error if the program has ended.
     pub fn kill(&mut self) -> Result<()> {
-        self.signal(libc::SIGKILL)
+        self.signal(Signal::KILL)
     }
 
-    /// Sends a signal, by the pidfd. No error if the program has ended.
-    pub fn signal(&self, signal: i32) -> Result<()> {
-        match kernel::send_signal(self.pidfd.as_fd(), signal) {
+    /// Sends a signal, by the pidfd. No error if the program has ended. An [init](crate::Command::init) passes it on.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        match kernel::send_signal(self.pidfd.as_fd(), signal.number()) {
             Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
                 Err(Error::io(format!("cannot send signal {signal}"), &e))
             }

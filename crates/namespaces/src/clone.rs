@@ -136,8 +136,9 @@ unsafe extern "C" fn child(data: *mut c_void) -> ! {
                 0,
             ],
         );
-        let report = Report { step: LAUNCH, errno: -failed as i32 };
-        call(libc::SYS_write as usize, [start.report as usize, &raw const report as usize, 8, 0, 0, 0]);
+        let report = Report::failed(LAUNCH, -failed as i32);
+        let size = size_of::<Report>();
+        call(libc::SYS_write as usize, [start.report as usize, &raw const report as usize, size, 0, 0, 0]);
         loop {
             call(libc::SYS_exit_group as usize, [127, 0, 0, 0, 0, 0]);
         }

@@ -1,11 +1,18 @@
 //! The builder: [`std::process::Command`] with a few more methods.
 
+mod rights;
+mod view;
+
+pub(crate) use rights::Rights;
+pub(crate) use view::View;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::child::Child;
 use crate::compile;
@@ -17,6 +24,7 @@ use crate::mount::{Mount, Root};
 use crate::namespace::Namespace;
 use crate::plan::Plan;
 use crate::stdio::{Kind, Stdio};
+use crate::window::WindowSize;
 
 /// A program to be started in namespaces of its own. In the shape of [`std::process::Command`], whose methods do here
 /// what they do there.
@@ -43,7 +51,10 @@ pub struct Command {
     pub(crate) umask: Option<u32>,
     pub(crate) new_session: bool,
     pub(crate) unshare: BTreeSet<Namespace>,
-    pub(crate) join: Vec<Arc<OwnedFd>>,
+    pub(crate) join: Vec<Existing>,
+    pub(crate) process: Option<(Arc<OwnedFd>, BTreeSet<Namespace>)>,
+    pub(crate) user_namespace: Option<Arc<OwnedFd>>,
+    pub(crate) clocks: [Offset; 2],
     pub(crate) uid_map: Option<IdMap>,
     pub(crate) gid_map: Option<IdMap>,
     pub(crate) hostname: Option<OsString>,
@@ -54,7 +65,22 @@ pub struct Command {
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
     pub(crate) cgroup_files: Vec<Arc<OwnedFd>>,
     pub(crate) keep: Vec<Arc<OwnedFd>>,
+    pub(crate) rights: Rights,
+    pub(crate) view: View,
+    pub(crate) terminal: Option<WindowSize>,
+    pub(crate) init: bool,
+    pub(crate) timeout: Option<Duration>,
 }
+
+/// A namespace that is there.
+#[derive(Clone, Debug)]
+pub(crate) enum Existing {
+    Descriptor(Arc<OwnedFd>),
+    Path(PathBuf),
+}
+
+/// What a clock shows inside beyond, or before, what it shows outside: whole seconds, and nanoseconds to be added.
+pub(crate) type Offset = (i64, u32);
 
 impl Command {
     /// A program by its path, or by a name that is looked up in the child's `PATH`, inside the child's root.
@@ -70,6 +96,9 @@ impl Command {
             new_session: false,
             unshare: BTreeSet::new(),
             join: Vec::new(),
+            process: None,
+            user_namespace: None,
+            clocks: [(0, 0); 2],
             uid_map: None,
             gid_map: None,
             hostname: None,
@@ -80,6 +109,11 @@ impl Command {
             cgroup: None,
             cgroup_files: Vec::new(),
             keep: Vec::new(),
+            rights: Rights::default(),
+            view: View::default(),
+            terminal: None,
+            init: false,
+            timeout: None,
         }
     }
 
@@ -163,8 +197,55 @@ impl Command {
     /// in the order of the calls; a user namespace comes first where its capabilities are needed for the others.
     #[doc(alias = "setns")]
     pub fn join(&mut self, namespace: impl Into<OwnedFd>) -> &mut Self {
-        self.join.push(Arc::new(namespace.into()));
+        self.join.push(Existing::Descriptor(Arc::new(namespace.into())));
         self
+    }
+
+    /// As [`join`](Self::join), by a path: `/proc/PID/ns/NAME`, or a file that one is bound to, as `ip netns` does. It is opened when
+    /// the plan is made.
+    pub fn join_path(&mut self, namespace: impl AsRef<Path>) -> &mut Self {
+        self.join.push(Existing::Path(namespace.as_ref().to_owned()));
+        self
+    }
+
+    /// Namespaces of a running process, by its pidfd (pidfd_open(2); setns(2) since Linux 5.8). They are entered by the child,
+    /// once it is in its [`cgroup`](Self::cgroup), all at once: with its user namespace, it has the rights there that it needs for
+    /// the others. Wants CAP_SYS_ADMIN, in the user namespaces of caller and target.
+    ///
+    /// No [`root`](Self::root) goes with a mount namespace that is entered: paths are those of that process's `/`.
+    #[doc(alias = "nsenter")]
+    #[doc(alias = "exec")]
+    pub fn join_process(
+        &mut self,
+        pidfd: impl Into<OwnedFd>,
+        kinds: impl IntoIterator<Item = Namespace>,
+    ) -> &mut Self {
+        self.process = Some((Arc::new(pidfd.into()), kinds.into_iter().collect()));
+        self
+    }
+
+    /// An existing user namespace, which will own the namespaces that are [new](Self::unshare), and whose ids
+    /// [id-mapped](Mount::id_mapped) mounts have. Wants CAP_SYS_ADMIN in it, and outside for such mounts.
+    ///
+    /// From there the child cannot be born into a [`cgroup`](Self::cgroup) of the caller's: give `cgroup.procs`, open for writing, to
+    /// [`cgroup_files`](Self::cgroup_files) instead.
+    pub fn join_user(&mut self, namespace: impl Into<OwnedFd>) -> &mut Self {
+        self.user_namespace = Some(Arc::new(namespace.into()));
+        self
+    }
+
+    /// What the monotonic clock shows inside beyond what it shows outside (before it, if negative), in a new time namespace, which
+    /// this asks for (time_namespaces(7), Linux 5.6; below 6.3 with CAP_SYS_TIME only). Never such that the clock would be negative.
+    pub fn monotonic_offset(&mut self, seconds: i64, nanoseconds: u32) -> &mut Self {
+        self.clocks[0] = (seconds, nanoseconds);
+        self.unshare([Namespace::Time])
+    }
+
+    /// The same for the clock of the time since boot, which /proc/uptime shows.
+    #[doc(alias = "uptime")]
+    pub fn boottime_offset(&mut self, seconds: i64, nanoseconds: u32) -> &mut Self {
+        self.clocks[1] = (seconds, nanoseconds);
+        self.unshare([Namespace::Time])
     }
 
     /// User ids of a new user namespace, which this asks for.
@@ -231,6 +312,33 @@ impl Command {
     /// that the child is alive, a port that nobody else may take. At most six.
     pub fn keep(&mut self, descriptor: impl Into<OwnedFd>) -> &mut Self {
         self.keep.push(Arc::new(descriptor.into()));
+        self
+    }
+
+    /// A terminal of its own, of this size, as its standard input, output and error, and as the controlling terminal of a session of
+    /// its own: its other side is [`Child::terminal`]. It belongs to the devpts that is mounted on `/dev/pts` inside
+    /// (pty(7)), which must be there: [`Mount::devpts`].
+    #[doc(alias = "tty")]
+    #[doc(alias = "pty")]
+    pub fn terminal(&mut self, size: WindowSize) -> &mut Self {
+        self.terminal = Some(size);
+        self.new_session()
+    }
+
+    /// Process 1 of the new pid namespace, which this asks for, is not the program but an init of 20 KiB that passes signals on to it,
+    /// reaps what nobody waits for, and ends with it. The status is the program's own, as it would be without.
+    ///
+    /// Without an init the program is process 1: signals that it has no handler for do not reach it (pid_namespaces(7)), not even
+    /// SIGTERM, and who dies below it stays a zombie until it waits for children that it does not know of.
+    pub fn init(&mut self, init: bool) -> &mut Self {
+        self.init = init;
+        self
+    }
+
+    /// Kills the program, and with a pid namespace of its own every process in it, when it has run for this long, its start included.
+    /// The monitor does so, whatever the caller does meanwhile. [`Child::timed_out`] tells.
+    pub fn timeout(&mut self, limit: Duration) -> &mut Self {
+        self.timeout = Some(limit);
         self
     }
 

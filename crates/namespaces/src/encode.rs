@@ -104,8 +104,7 @@ fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out
     let count = |section| plan.steps.iter().filter(|s| s.section == section).count() as u32;
     let number =
         |fd: &Option<Arc<OwnedFd>>| fd.as_ref().map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned());
-    let [low, high] = if cfg!(target_endian = "little") { [0, 32] } else { [32, 0] }
-        .map(|by| (plan.clone_flags >> by) as u32);
+    let timeout = plan.timeout.map_or(0, |limit| u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX).max(1));
     let words = [
         MAGIC,
         length as u32,
@@ -113,14 +112,24 @@ fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out
         count(Section::Prepare),
         count(Section::Maps),
         count(Section::Child),
+        count(Section::Main),
+        plan.init.into(),
     ]
     .into_iter()
-    .chain([low, high, number(&plan.cgroup), number(&plan.procs)])
-    .chain([channels.report.cast_unsigned(), channels.control.cast_unsigned(), channels.hear, 0])
+    .chain(halves(plan.clone_flags))
+    .chain([number(&plan.cgroup), number(&plan.procs)])
+    .chain([channels.report.cast_unsigned(), channels.control.cast_unsigned(), channels.hear])
+    .chain([plan.readable.into()])
+    .chain(halves(timeout))
     .chain((0..KEPT).map(|n| plan.kept.get(n).map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned())));
     for (place, word) in out.chunks_exact_mut(4).zip(words) {
         place.copy_from_slice(&word.to_ne_bytes());
     }
+}
+
+/// In the order in which they lie in memory.
+fn halves(word: u64) -> [u32; 2] {
+    if cfg!(target_endian = "little") { [0, 32] } else { [32, 0] }.map(|by| (word >> by) as u32)
 }
 
 #[cfg(test)]
@@ -149,7 +158,8 @@ mod tests {
         let header = read(&bytes()).unwrap();
         assert_eq!(header.clone_flags, Namespace::Uts.flag());
         assert_eq!((header.prepare, header.maps), (0, 0));
-        assert!(header.child > 3);
+        assert!(header.child > 0 && header.main > 3);
+        assert_eq!((header.init, header.timeout), (0, 0));
         assert_eq!(header.kept, [-1; KEPT]);
     }
 
@@ -160,7 +170,7 @@ mod tests {
         assert_eq!(read(&good[..good.len() - 8]).err(), Some(libc::EBADMSG));
         let header = read(&good).unwrap();
         let cells_at =
-            size_of::<Header>() + (header.prepare + header.maps + header.child) as usize * size_of::<Step>();
+            size_of::<Header>() + (header.prepare + header.maps + header.child + header.main) as usize * size_of::<Step>();
         let mut wild = good;
         wild[cells_at..cells_at + 8].copy_from_slice(&u64::MAX.to_ne_bytes());
         assert_eq!(read(&wild).err(), Some(libc::EBADMSG));

@@ -19,9 +19,20 @@ use std::path::PathBuf;
 #[must_use = "a description does nothing until a Command mounts it"]
 pub struct Filesystem {
     pub(crate) kind: String,
-    pub(crate) parameters: Vec<(String, Option<OsString>)>,
+    pub(crate) parameters: Vec<(String, Value)>,
     pub(crate) attributes: u64,
     pub(crate) entries: Vec<Entry>,
+    /// Made by the launcher, where the child's user namespace is another.
+    pub(crate) outside: bool,
+}
+
+/// What a parameter is set to.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Flag,
+    Text(OsString),
+    /// A lower layer of an overlay.
+    Layer(PathBuf),
 }
 
 /// What is made in a fresh file system before anybody else sees it.
@@ -30,6 +41,7 @@ pub(crate) enum Entry {
     Directory { path: PathBuf, mode: u32 },
     Symlink { path: PathBuf, to: PathBuf },
     Device { path: PathBuf, major: u32, minor: u32 },
+    File { path: PathBuf },
 }
 
 pub(crate) const RDONLY: u64 = 1;
@@ -40,7 +52,7 @@ pub(crate) const NOEXEC: u64 = 8;
 impl Filesystem {
     /// A file system by the kernel's name for its type (`/proc/filesystems`).
     pub fn new(kind: impl Into<String>) -> Self {
-        Self { kind: kind.into(), parameters: Vec::new(), attributes: 0, entries: Vec::new() }
+        Self { kind: kind.into(), parameters: Vec::new(), attributes: 0, entries: Vec::new(), outside: false }
     }
 
     /// A tmpfs (tmpfs(5)). Without `size` it may take half of the memory.
@@ -50,13 +62,27 @@ impl Filesystem {
 
     /// A parameter with a value, as in `-o key=value`.
     pub fn set(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
-        self.parameters.push((key.into(), Some(value.into())));
+        self.parameters.push((key.into(), Value::Text(value.into())));
         self
     }
 
     /// A parameter without one.
     pub fn flag(mut self, key: impl Into<String>) -> Self {
-        self.parameters.push((key.into(), None));
+        self.parameters.push((key.into(), Value::Flag));
+        self
+    }
+
+    /// One more lower layer of an overlay, the topmost first: `lowerdir+`, which is Linux 6.7. Of one that is made
+    /// [outside](Self::outside) every kernel takes them, and each is [id-mapped](crate::Mount::id_mapped).
+    pub fn layer(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.parameters.push(("lowerdir+".into(), Value::Layer(directory.into())));
+        self
+    }
+
+    /// Made by the launcher, with the rights of the caller, where the child has a user namespace of its own: what a user namespace may
+    /// not mount, or not with trusted attributes. Its [entries](Self::directory) belong to root inside, and so does a tmpfs.
+    pub fn outside(mut self) -> Self {
+        self.outside = true;
         self
     }
 
@@ -92,7 +118,14 @@ impl Filesystem {
         self
     }
 
-    /// A character device in it, readable and writable for all. Wants CAP_MKNOD in the first user namespace.
+    /// An empty file in it, for something to be bound to.
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.entries.push(Entry::File { path: path.into() });
+        self
+    }
+
+    /// A character device in it, readable and writable for all. In a user namespace, where CAP_MKNOD is not enough, it is the caller's
+    /// device of that name, bound from `/dev`; unless the file system is made [outside](Self::outside).
     pub fn device(mut self, path: impl Into<PathBuf>, major: u32, minor: u32) -> Self {
         self.entries.push(Entry::Device { path: path.into(), major, minor });
         self

@@ -36,10 +36,10 @@ impl Held {
     }
 
     /// Lets the child go on. Returns when the program has been executed, or with the step that failed.
-    pub fn release(self) -> Result<Child> {
-        let monitor = self.child.monitor();
-        monitor.go().map_err(|e| Error::io("cannot let the child go on", &e))?;
-        spawn::executed(&self.plan, self.report, monitor)?;
+    pub fn release(mut self) -> Result<Child> {
+        self.child.monitor().go().map_err(|e| Error::io("cannot let the child go on", &e))?;
+        let began = spawn::executed(&self.plan, self.report, self.child.monitor())?;
+        self.child.begin(&self.plan, began)?;
         Ok(self.child)
     }
 }

@@ -83,12 +83,12 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Received
     if got == 0 {
         return Ok(Received::End);
     }
-    // SAFETY: plain numbers, zeroed beforehand.
-    let message = unsafe { message.assume_init() };
     if got == size_of::<Report>() {
-        return Ok(Received::Report(Report { step: message.kind, errno: message.code }));
+        // SAFETY: plain numbers, as aligned as a message, and shorter.
+        return Ok(Received::Report(unsafe { message.as_ptr().cast::<Report>().read() }));
     }
-    Ok(Received::Message(message, fd))
+    // SAFETY: plain numbers, zeroed beforehand.
+    Ok(Received::Message(unsafe { message.assume_init() }, fd))
 }
 
 /// What [`receive`] found.

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::kernel::{self, Received};
-use crate::usage::Usage;
-use crate::wire::{DETACH, ENDED, GO, Message, Report};
+use crate::wire::{DETACH, ENDED, GO, Message, Report, TERMINAL};
 
 /// A monitor, and what it has told. Dropped: the lifeline breaks, so the monitor kills the child and ends.
 pub(crate) struct Monitor {
@@ -19,8 +18,20 @@ pub(crate) struct Monitor {
     control: OwnedFd,
 }
 
-/// How a child ended.
-pub(crate) type End = (ExitStatus, Usage);
+/// How a child ended, as its monitor tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    pub status: ExitStatus,
+    /// The monitor killed it because its time was over.
+    pub timed_out: bool,
+    pub user_us: u64,
+    pub system_us: u64,
+    /// In KiB.
+    pub max_rss: u64,
+    /// CLOCK_MONOTONIC, in ns: of the go message, and of the end.
+    pub went: u64,
+    pub at: u64,
+}
 
 /// `si_code` of waitid(2).
 const CLD_EXITED: i32 = 1;
@@ -49,15 +60,22 @@ impl Monitor {
         loop {
             match self.receive(true)? {
                 Received::Message(message, _) if message.kind == ENDED => {
-                    let usage = Usage {
-                        user: Duration::from_micros(message.user_us),
-                        system: Duration::from_micros(message.system_us),
-                    };
-                    return Ok((report, Some((status(&message), usage))));
+                    return Ok((report, Some(End::of(&message))));
                 }
                 Received::Report(one) => report = Some(one),
                 Received::Message(..) | Received::Nothing => {}
                 Received::End => return Ok((report, None)),
+            }
+        }
+    }
+
+    /// The terminal that the child has sent before it executed the program.
+    pub(crate) fn terminal(&self) -> io::Result<OwnedFd> {
+        loop {
+            match self.receive(false)? {
+                Received::Message(message, Some(master)) if message.kind == TERMINAL => return Ok(master),
+                Received::Message(..) | Received::Report(_) => {}
+                Received::Nothing | Received::End => return Err(io::ErrorKind::NotConnected.into()),
             }
         }
     }
@@ -124,7 +142,14 @@ pub(crate) fn killed() -> Error {
     Error::lost("nobody knows how the program ended: its monitor was killed")
 }
 
-/// The exit record as std has it.
+impl End {
+    fn of(message: &Message) -> Self {
+        let &Message { timed_out, user_us, system_us, max_rss, went, at, .. } = message;
+        Self { status: status(message), timed_out: timed_out != 0, user_us, system_us, max_rss, went, at }
+    }
+}
+
+/// The exit status as std has it.
 fn status(message: &Message) -> ExitStatus {
     ExitStatus::from_raw(match message.code {
         CLD_EXITED => (message.status & 0xff) << 8,

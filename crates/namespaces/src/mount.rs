@@ -27,6 +27,7 @@ pub struct Mount {
     pub(crate) target: PathBuf,
     /// A symbolic link at the target is an error.
     pub(crate) strict: bool,
+    pub(crate) id_mapped: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ impl Mount {
     /// set-user-id programs nor devices have effect there. The source is looked up by the caller when the plan is made.
     pub fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
         let what = What::Bind { source: source.as_ref().to_owned(), attributes: NOSUID | NODEV, late: None };
-        Self { what, target: target.as_ref().to_owned(), strict: false }
+        Self { what, target: target.as_ref().to_owned(), strict: false, id_mapped: false }
     }
 
     /// As [`bind`](Self::bind), of a file that need not exist before the program is started.
@@ -57,12 +58,12 @@ impl Mount {
     /// A directory that is open, or a detached mount.
     pub fn tree(tree: impl Into<OwnedFd>, target: impl AsRef<Path>) -> Self {
         let what = What::Tree { tree: Arc::new(tree.into()), attributes: 0 };
-        Self { what, target: target.as_ref().to_owned(), strict: false }
+        Self { what, target: target.as_ref().to_owned(), strict: false, id_mapped: false }
     }
 
     /// A file system of its own.
     pub fn filesystem(filesystem: Filesystem, target: impl AsRef<Path>) -> Self {
-        Self { what: What::Filesystem(filesystem), target: target.as_ref().to_owned(), strict: false }
+        Self { what: What::Filesystem(filesystem), target: target.as_ref().to_owned(), strict: false, id_mapped: false }
     }
 
     /// The child's own /proc. Wants [`Namespace::Pid`](crate::Namespace::Pid), else it would show the caller's processes.
@@ -70,13 +71,14 @@ impl Mount {
         Self::built_in(Filesystem::new("proc").nosuid().nodev().noexec(), "/proc")
     }
 
-    /// /dev on a tmpfs: null, zero, full, random, urandom, tty, and the links fd, stdin, stdout, stderr and ptmx.
+    /// /dev on a tmpfs: null, zero, full, random, urandom, tty, a place for a console, and the links fd, stdin, stdout, stderr and
+    /// ptmx.
     pub fn dev() -> Self {
         let mut dev = Filesystem::tmpfs().set("mode", "755").set("size", "64k").nosuid().noexec();
         for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
             dev = dev.device(name, 1, minor);
         }
-        dev = dev.device("tty", 5, 0);
+        dev = dev.device("tty", 5, 0).file("console");
         for directory in ["pts", "shm", "mqueue"] {
             dev = dev.directory(directory, 0o755);
         }
@@ -86,9 +88,10 @@ impl Mount {
         Self::built_in(dev.symlink("ptmx", "pts/ptmx"), "/dev")
     }
 
-    /// /dev/pts: pseudo-terminals of its own (Documentation/filesystems/devpts.rst).
+    /// /dev/pts: pseudo-terminals of its own (Documentation/filesystems/devpts.rst). They belong to group 5, tty, where the child's user
+    /// namespace has one of that number.
     pub fn devpts() -> Self {
-        let pts = Filesystem::new("devpts").set("ptmxmode", "0666").set("mode", "0620").set("gid", "5");
+        let pts = Filesystem::new("devpts").set("ptmxmode", "0666").set("mode", "0620");
         Self::built_in(pts.nosuid().noexec(), "/dev/pts")
     }
 
@@ -136,6 +139,24 @@ impl Mount {
         self
     }
 
+    /// Files keep their owners' numbers in the child's new user namespace: what belongs to user 0 outside does so inside, and what
+    /// user 0 inside makes belongs to 0 outside (mount_setattr(2), Linux 5.12; its file system must support it). For a bind, of which the
+    /// mounts below it must do so too. Wants CAP_SYS_ADMIN in the user namespace that the file system was mounted in. Without a new
+    /// user namespace nothing is to be mapped.
+    #[doc(alias = "idmap")]
+    pub fn id_mapped(mut self) -> Self {
+        self.id_mapped = true;
+        self
+    }
+
+    /// A [`filesystem`](Self::filesystem) is made [outside](Filesystem::outside).
+    pub fn outside(mut self) -> Self {
+        if let What::Filesystem(filesystem) = &mut self.what {
+            filesystem.outside = true;
+        }
+        self
+    }
+
     /// Where it will be seen.
     #[must_use]
     pub fn target(&self) -> &Path {
@@ -163,11 +184,14 @@ pub(crate) enum Late {
 
 /// What becomes the child's `/`.
 #[derive(Clone, Debug)]
-pub struct Root(pub(crate) What);
+pub struct Root {
+    pub(crate) what: What,
+    pub(crate) id_mapped: bool,
+}
 
 impl From<OwnedFd> for Root {
     fn from(tree: OwnedFd) -> Self {
-        Self(What::Tree { tree: Arc::new(tree), attributes: 0 })
+        Self::of(What::Tree { tree: Arc::new(tree), attributes: 0 })
     }
 }
 
@@ -179,19 +203,19 @@ impl From<std::fs::File> for Root {
 
 impl From<Filesystem> for Root {
     fn from(filesystem: Filesystem) -> Self {
-        Self(What::Filesystem(filesystem))
+        Self::of(What::Filesystem(filesystem))
     }
 }
 
 impl From<&Path> for Root {
     fn from(directory: &Path) -> Self {
-        Self(What::Bind { source: directory.to_owned(), attributes: 0, late: None })
+        Self::of(What::Bind { source: directory.to_owned(), attributes: 0, late: None })
     }
 }
 
 impl From<PathBuf> for Root {
     fn from(directory: PathBuf) -> Self {
-        Self(What::Bind { source: directory, attributes: 0, late: None })
+        Self::of(What::Bind { source: directory, attributes: 0, late: None })
     }
 }
 
@@ -202,6 +226,17 @@ impl From<&str> for Root {
 }
 
 impl Root {
+    fn of(what: What) -> Self {
+        Self { what, id_mapped: false }
+    }
+
+    /// As [`Mount::id_mapped`].
+    #[must_use]
+    pub fn id_mapped(mut self) -> Self {
+        self.id_mapped = true;
+        self
+    }
+
     /// Nothing on it may be changed; mount points must be there already.
     #[must_use]
     pub fn read_only(self) -> Self {
@@ -215,7 +250,7 @@ impl Root {
     }
 
     fn with(mut self, more: u64) -> Self {
-        match &mut self.0 {
+        match &mut self.what {
             What::Bind { attributes, .. } | What::Tree { attributes, .. } => *attributes |= more,
             What::Filesystem(filesystem) => filesystem.attributes |= more,
         }

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::wire;
 
@@ -24,6 +25,17 @@ pub struct Plan {
     pub(crate) procs: Option<Arc<OwnedFd>>,
     pub(crate) kept: Vec<Arc<OwnedFd>>,
     pub(crate) stdio: [crate::stdio::Kind; 3],
+    /// Whether the first process stays as the init of the program's.
+    pub(crate) init: bool,
+    pub(crate) timeout: Option<Duration>,
+    /// Whether the child sends a terminal.
+    pub(crate) terminal: bool,
+    /// Whether the child must stay readable for its owner until the maps of a new user namespace are written.
+    pub(crate) readable: bool,
+    /// Arguments of newuidmap(1) and newgidmap(1) after the process number, where those write the maps.
+    pub(crate) helpers: Option<[Vec<String>; 2]>,
+    /// Whether the child's clocks are others than the caller's.
+    pub(crate) foreign_clocks: bool,
     /// The words of the clone step.
     pub(crate) clone_words: String,
     /// The program, for the error when it is not there.
@@ -39,6 +51,8 @@ pub(crate) enum Section {
     Maps,
     /// The child, in its own namespaces.
     Child,
+    /// The process that executes the program: the child, or one that the child has cloned.
+    Main,
 }
 
 #[derive(Clone)]
@@ -94,6 +108,7 @@ impl Plan {
             wire::BEFORE => "read the plan",
             wire::CLONE => &self.clone_words,
             wire::LAUNCH => "execute the launcher",
+            wire::INIT => "clone the program's process below its init",
             n => self.steps.get(n as usize).map_or("make a step", |s| &s.words),
         }
     }

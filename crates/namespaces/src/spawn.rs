@@ -12,12 +12,13 @@ use crate::clone;
 use crate::encode::{Channels, encode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::held::Held;
+use crate::id_helpers;
 use crate::image;
 use crate::kernel::{self, Received};
 use crate::monitor::{self, Monitor};
 use crate::plan::Plan;
 use crate::stdio::Ends;
-use crate::wire::{CLONE, HOLD, OP_EXEC, QUIET, Report, STARTED, TELL};
+use crate::wire::{CLONE, HOLD, OP_EXEC, QUIET, Report, STARTED, TELL, TERMINAL};
 
 impl Plan {
     /// Carries the plan out. Returns when the program has been executed, or with the step that failed.
@@ -25,13 +26,21 @@ impl Plan {
     /// A plan can be carried out any number of times, unless it names a detached mount and the kernel is older than Linux
     /// 6.15, which cannot copy one.
     pub fn spawn(&self) -> Result<Child> {
+        if self.helpers.is_some() {
+            return self.spawn_held()?.release();
+        }
         let started = start(self, TELL)?;
-        executed(self, started.report, &started.monitor)?;
-        child(started.monitor, started.caller).map_err(Error::from)
+        let began = executed(self, started.report, &started.monitor)?;
+        let mut child = child(started.monitor, started.caller).map_err(Error::from)?;
+        child.begin(self, began)?;
+        Ok(child)
     }
 
     /// As [`spawn`](Self::spawn) and [`Child::wait`], but the caller is woken once, in the end.
     pub fn status(&self) -> Result<ExitStatus> {
+        if self.helpers.is_some() || self.terminal {
+            return self.spawn()?.wait();
+        }
         let Started { monitor, caller: [stdin, _stdout, _stderr], .. } = start(self, QUIET)?;
         drop(stdin);
         while !monitor.ends_within(PATIENCE) {
@@ -41,16 +50,21 @@ impl Plan {
             }
         }
         let (report, end) = monitor.last_words().map_err(|e| Error::io("cannot wait for the program", &e))?;
-        verdict(self, report, &monitor, end.map(|(status, _)| status))?;
+        verdict(self, report, &monitor, end.map(|end| end.status))?;
         monitor.end();
-        end.map(|(status, _)| status).ok_or_else(monitor::killed)
+        end.map(|end| end.status).ok_or_else(monitor::killed)
     }
 
     /// As [`spawn`](Self::spawn), up to the point where the child waits for [`Held::release`].
     pub fn spawn_held(&self) -> Result<Held> {
         let started = start(self, HOLD)?;
         match child(started.monitor, started.caller) {
-            Ok(child) => Ok(Held { child, report: started.report, plan: Arc::new(self.clone()) }),
+            Ok(child) => {
+                if let Some(arguments) = &self.helpers {
+                    id_helpers::write(child.id(), arguments)?;
+                }
+                Ok(Held { child, report: started.report, plan: Arc::new(self.clone()) })
+            }
             // What went wrong is in the report; without a child there is nobody else who could write there.
             Err((lost, monitor)) => Err(executed(self, started.report, &monitor).err().unwrap_or(lost)),
         }
@@ -116,12 +130,25 @@ fn argument(number: usize) -> Vec<u8> {
 
 /// The first message: the child exists. On failure the monitor comes back along with the error.
 fn child(monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Result<Child, (Error, Monitor)> {
-    match monitor.receive(true) {
-        Ok(Received::Message(message, Some(pidfd))) if message.kind == STARTED => {
-            Ok(Child::new(message.code.cast_unsigned(), pidfd, monitor, pipes))
-        }
-        Ok(_) => Err((Error::lost("the launcher ended before it started the program"), monitor)),
-        Err(e) => Err((Error::io("cannot hear the launcher", &e), monitor)),
+    let mut master = None;
+    loop {
+        let error = match monitor.receive(true) {
+            Ok(Received::Message(message, Some(pidfd))) if message.kind == STARTED => {
+                let mut child = Child::new(message.code.cast_unsigned(), pidfd, monitor, pipes);
+                if let Some(Err(e)) = master.map(|master| child.attach(master)) {
+                    return Err((e, child.take_monitor()));
+                }
+                return Ok(child);
+            }
+            // It may have been faster than its monitor.
+            Ok(Received::Message(message, Some(fd))) if message.kind == TERMINAL => {
+                master = Some(fd);
+                continue;
+            }
+            Ok(_) => Error::lost("the launcher ended before it started the program"),
+            Err(e) => Error::io("cannot hear the launcher", &e),
+        };
+        return Err((error, monitor));
     }
 }
 
@@ -133,28 +160,26 @@ impl From<(Error, Monitor)> for Error {
 }
 
 /// Waits until the program has been executed, or the start has failed.
-pub(crate) fn executed(plan: &Plan, report: Option<OwnedFd>, monitor: &Monitor) -> Result<()> {
-    let Some(report) = report else { return Ok(()) };
+pub(crate) fn executed(plan: &Plan, report: Option<OwnedFd>, monitor: &Monitor) -> Result<Report> {
+    let Some(report) = report else { return Ok(Report::default()) };
     while !kernel::closed_within(report.as_fd(), PATIENCE) {
         refuse_frozen(plan, monitor)?;
     }
     let mut bytes = [0; 4 * size_of::<Report>()];
     let read =
         kernel::read_all(report.as_fd(), &mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
-    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).unwrap_or_default();
-    let last = bytes[..read].chunks_exact(size_of::<Report>()).next_back();
-    let last = last.map(|bytes| Report { step: word(&bytes[..4]), errno: word(&bytes[4..]).cast_signed() });
+    let last = bytes[..read].chunks_exact(size_of::<Report>()).next_back().map(Report::from_bytes);
     verdict(plan, last, monitor, None)
 }
 
 /// READY is overtaken by a failure of the exec after it: the last report counts. Without one the child was killed; `end` is how,
 /// if that has been heard.
-fn verdict(plan: &Plan, last: Option<Report>, monitor: &Monitor, end: Option<ExitStatus>) -> Result<()> {
+fn verdict(plan: &Plan, last: Option<Report>, monitor: &Monitor, end: Option<ExitStatus>) -> Result<Report> {
     let failed = match last {
-        Some(Report { errno: 0, .. }) => return Ok(()),
-        Some(Report { step, errno }) => explain(plan, step, errno),
+        Some(ready) if ready.errno == 0 => return Ok(ready),
+        Some(Report { step, errno, .. }) => explain(plan, step, errno),
         None => {
-            let end = end.or_else(|| monitor.last_words().ok()?.1.map(|(status, _)| status));
+            let end = end.or_else(|| monitor.last_words().ok()?.1.map(|end| end.status));
             let how = end.map(|status| format!(" ({status})")).unwrap_or_default();
             let program = plan.program.display();
             Error::lost(format!("{program} was not executed: the child was killed before{how}")).with_hint(

@@ -7,43 +7,47 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::filesystem::{Entry, Filesystem, RDONLY};
+use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
 use crate::plan::{Arg, Section, Step};
+use crate::outside::Outside;
 use crate::wire;
 
-const HERE: u64 = libc::AT_FDCWD as u64;
-const EMPTY_PATH: u64 = 0x1000;
-const RECURSIVE: u64 = 0x8000;
-const CLOEXEC: u64 = libc::O_CLOEXEC as u64;
-const O_PATH: u64 = libc::O_PATH as u64;
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_NO_SYMLINKS: u64 = 0x04;
-const RESOLVE_IN_ROOT: u64 = 0x10;
+pub(crate) const HERE: u64 = libc::AT_FDCWD as u64;
+pub(crate) const EMPTY_PATH: u64 = 0x1000;
+pub(crate) const RECURSIVE: u64 = 0x8000;
+pub(crate) const CLOEXEC: u64 = libc::O_CLOEXEC as u64;
+pub(crate) const O_PATH: u64 = libc::O_PATH as u64;
+pub(crate) const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+pub(crate) const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+pub(crate) const RESOLVE_IN_ROOT: u64 = 0x10;
 
-/// The slots that have a fixed meaning; binds and trees take those from `FREE` on.
-pub(crate) const ROOT: u8 = 1;
-const TARGET: u8 = 2;
+/// The slots that have a fixed meaning; binds and trees take those from `FREE` on. What the launcher keeps in those from `ROOT` on goes to
+/// the child.
+pub(crate) const TARGET: u8 = 2;
 const PARENT: u8 = 3;
-const CONTEXT: u8 = 4;
+pub(crate) const CONTEXT: u8 = 4;
 pub(crate) const MOUNT: u8 = 5;
 pub(crate) const UMASK: u8 = 6;
-const FREE: u8 = 8;
+pub(crate) const ROOT: u8 = wire::PASSED as u8;
+const FREE: u8 = ROOT + 1;
 
 /// Steps as they are collected.
 #[derive(Default)]
 pub(crate) struct Steps {
     pub list: Vec<Step>,
     next_slot: u8,
+    /// Where mounts are made for a child whose user namespace is another than the launcher's.
+    pub outside: Option<Outside>,
 }
 
 impl Steps {
     /// A slot of one's own.
     pub(crate) fn slot(&mut self) -> Result<u8> {
         self.next_slot =
-            self.next_slot.checked_add(1).ok_or_else(|| Error::invalid("more than 240 mounts"))?;
+            self.next_slot.checked_add(1).ok_or_else(|| Error::invalid("more than 230 mounts"))?;
         FREE.checked_add(self.next_slot)
             .filter(|&s| s < 250)
-            .ok_or_else(|| Error::invalid("more than 240 mounts"))
+            .ok_or_else(|| Error::invalid("more than 230 mounts"))
     }
 
     pub(crate) fn call(
@@ -141,7 +145,7 @@ impl Steps {
                 options.push(",");
             }
             options.push(key);
-            if let Some(value) = value {
+            if let Value::Text(value) = value {
                 options.push("=");
                 options.push(value);
             }
@@ -174,7 +178,8 @@ impl Steps {
         self.call(Section::Child, format!("enter the {what}"), libc::SYS_fchdir, vec![Arg::Slot(slot)]);
     }
 
-    /// A copy of a mount, or of the part below a directory, with its attributes set before anybody sees it.
+    /// A copy of a mount, or of the part below a directory, with its attributes set before anybody sees it: id-mapped, if a user
+    /// namespace is named.
     pub(crate) fn tree(
         &mut self,
         section: Section,
@@ -182,8 +187,22 @@ impl Steps {
         attributes: u64,
         slot: u8,
         shown: &str,
+        mapped: Option<Arg>,
     ) -> Result<()> {
-        let flags = 1 /* OPEN_TREE_CLONE */ | CLOEXEC | RECURSIVE;
+        self.copy(section, from, RECURSIVE, slot, shown)?;
+        let set = if attributes == 0 { "private".to_owned() } else { names(attributes) };
+        if let Some(namespace) = mapped {
+            self.id_map(section, slot, namespace, attributes, RECURSIVE, format!("id-map {shown}, {set}"));
+        } else {
+            // Always private: what is mounted on a copy that shares with the caller's tree would appear there.
+            self.set_attributes(section, slot, attributes, true, format!("set {set} on {shown}"));
+        }
+        Ok(())
+    }
+
+    /// open_tree(2).
+    pub(crate) fn copy(&mut self, section: Section, from: &Source, below: u64, slot: u8, shown: &str) -> Result<()> {
+        let flags = 1 /* OPEN_TREE_CLONE */ | CLOEXEC | below;
         let (args, call) = match from {
             Source::Open(fd) => (
                 vec![
@@ -198,13 +217,21 @@ impl Steps {
             }
         };
         self.operation(section, format!("copy the mount at {shown}"), call, args).save = Some(slot);
-        // Always private: what is mounted on a copy that shares with the caller's tree would appear there.
-        let words = match attributes {
-            0 => format!("make {shown} private"),
-            _ => format!("set {} on {shown}", names(attributes)),
-        };
-        self.set_attributes(section, slot, attributes, true, words);
         Ok(())
+    }
+
+    /// mount_setattr(2), MOUNT_ATTR_IDMAP.
+    pub(crate) fn id_map(
+        &mut self,
+        section: Section,
+        slot: u8,
+        namespace: Arg,
+        attributes: u64,
+        below: u64,
+        words: String,
+    ) {
+        let args = vec![Arg::Slot(slot), namespace, Arg::Number(attributes), Arg::Number(below)];
+        self.operation(section, words, wire::OP_ID_MAP, args);
     }
 
     /// mount_setattr(2), Linux 5.12.
@@ -244,24 +271,60 @@ impl Steps {
         self.call(Section::Child, words, libc::SYS_ioctl, args);
     }
 
-    /// fsopen(2), its parameters, fsmount(2), and what is made in it.
+    /// fsopen(2), its parameters, fsmount(2), and what is made in it; by the child.
     pub(crate) fn filesystem(&mut self, filesystem: &Filesystem, slot: u8, shown: &str) -> Result<()> {
         let section = Section::Child;
+        self.open_filesystem(section, filesystem, shown)?;
+        for (key, value) in &filesystem.parameters {
+            let value = match value {
+                Value::Flag => None,
+                Value::Text(value) => Some(value.as_os_str()),
+                Value::Layer(layer) => Some(layer.as_os_str()),
+            };
+            self.configure(section, filesystem, shown, key, value)?;
+        }
+        self.make_filesystem(section, filesystem, slot, shown, None)
+    }
+
+    pub(crate) fn open_filesystem(&mut self, section: Section, filesystem: &Filesystem, shown: &str) -> Result<()> {
         let kind = &filesystem.kind;
-        let words = format!("configure {kind} for {shown}");
         let args = vec![text(Path::new(kind))?, Arg::Number(1 /* FSOPEN_CLOEXEC */)];
         self.call(section, format!("open {kind} for {shown}"), libc::SYS_fsopen, args).save = Some(CONTEXT);
-        for (key, value) in &filesystem.parameters {
-            let (command, value, words) = match value {
-                Some(value) => {
-                    (1, text(Path::new(value))?, format!("{words}: {key}={}", Path::new(value).display()))
-                }
-                None => (0, Arg::Number(0), format!("{words}: {key}")),
-            };
-            let args =
-                vec![Arg::Slot(CONTEXT), Arg::Number(command), text(Path::new(key))?, value, Arg::Number(0)];
-            self.call(section, words, libc::SYS_fsconfig, args);
-        }
+        Ok(())
+    }
+
+    /// One parameter, of the file system that is being made.
+    pub(crate) fn configure(
+        &mut self,
+        section: Section,
+        filesystem: &Filesystem,
+        shown: &str,
+        key: &str,
+        value: Option<&OsStr>,
+    ) -> Result<()> {
+        let words = format!("configure {} for {shown}: {key}", filesystem.kind);
+        let (command, value, words) = match value {
+            Some(value) => {
+                (1, c_string(value).map(Arg::Text)?, format!("{words}={}", Path::new(value).display()))
+            }
+            None => (0, Arg::Number(0), words),
+        };
+        let args =
+            vec![Arg::Slot(CONTEXT), Arg::Number(command), text(Path::new(key))?, value, Arg::Number(0)];
+        self.call(section, words, libc::SYS_fsconfig, args);
+        Ok(())
+    }
+
+    /// The rest, from its creation on. What is made in it belongs to `owner`.
+    pub(crate) fn make_filesystem(
+        &mut self,
+        section: Section,
+        filesystem: &Filesystem,
+        slot: u8,
+        shown: &str,
+        owner: Option<[u32; 2]>,
+    ) -> Result<()> {
+        let kind = &filesystem.kind;
         let create = vec![
             Arg::Slot(CONTEXT),
             Arg::Number(6 /* FSCONFIG_CMD_CREATE */),
@@ -276,7 +339,14 @@ impl Steps {
         let mount = vec![Arg::Slot(CONTEXT), Arg::Number(1 /* FSMOUNT_CLOEXEC */), attributes];
         self.call(section, format!("mount {kind} for {shown}"), libc::SYS_fsmount, mount).save = Some(slot);
         for entry in &filesystem.entries {
-            self.entry(entry, slot, shown)?;
+            let path = self.entry(section, entry, slot, shown)?;
+            if let Some([uid, gid]) = owner {
+                let words = format!("give {} in {shown} to {uid}:{gid}", path.display());
+                let ids = [Arg::Number(uid.into()), Arg::Number(gid.into())];
+                let flags = Arg::Number(libc::AT_SYMLINK_NOFOLLOW as u64);
+                let args = [Arg::Slot(slot), text(path)?].into_iter().chain(ids).chain([flags]).collect();
+                self.call(section, words, libc::SYS_fchownat, args);
+            }
         }
         if late != 0 {
             self.set_attributes(section, slot, late, false, format!("set read-only on {shown}"));
@@ -284,30 +354,44 @@ impl Steps {
         Ok(())
     }
 
-    fn entry(&mut self, entry: &Entry, slot: u8, shown: &str) -> Result<()> {
-        let section = Section::Child;
+    fn entry<'e>(&mut self, section: Section, entry: &'e Entry, slot: u8, shown: &str) -> Result<&'e Path> {
         match entry {
             Entry::Directory { path, mode } => {
                 let args = vec![Arg::Slot(slot), text(path)?, Arg::Number((*mode).into())];
-                self.call(
-                    section,
-                    format!("make directory {} in {shown}", path.display()),
-                    libc::SYS_mkdirat,
-                    args,
-                );
+                let words = format!("make directory {} in {shown}", path.display());
+                self.call(section, words, libc::SYS_mkdirat, args);
+                Ok(path)
             }
             Entry::Symlink { path, to } => {
                 let words = format!("link {} to {} in {shown}", path.display(), to.display());
                 self.call(section, words, libc::SYS_symlinkat, vec![text(to)?, Arg::Slot(slot), text(path)?]);
+                Ok(path)
             }
             Entry::Device { path, major, minor } => {
                 let words = format!("make device {} {major}:{minor} in {shown}", path.display());
-                let mode = Arg::Number((libc::S_IFCHR | 0o666).into());
-                let args =
-                    vec![Arg::Slot(slot), text(path)?, mode, Arg::Number(libc::makedev(*major, *minor))];
-                self.call(section, words, libc::SYS_mknodat, args);
+                let device = Arg::Number(libc::makedev(*major, *minor));
+                self.node(section, slot, path, libc::S_IFCHR | 0o666, device, words)?;
+                Ok(path)
+            }
+            Entry::File { path } => {
+                let words = format!("make file {} in {shown}", path.display());
+                self.node(section, slot, path, libc::S_IFREG | 0o644, Arg::Number(0), words)?;
+                Ok(path)
             }
         }
+    }
+
+    pub(crate) fn node(
+        &mut self,
+        section: Section,
+        slot: u8,
+        path: &Path,
+        mode: u32,
+        device: Arg,
+        words: String,
+    ) -> Result<()> {
+        let args = vec![Arg::Slot(slot), text(path)?, Arg::Number(mode.into()), device];
+        self.call(section, words, libc::SYS_mknodat, args);
         Ok(())
     }
 }
@@ -335,7 +419,7 @@ fn parts(target: &Path) -> Result<Vec<&OsStr>> {
     if parts.is_empty() { Err(bad("the root is set by `root`")) } else { Ok(parts) }
 }
 
-fn how(flags: u64, mode: u64, resolve: u64) -> Arg {
+pub(crate) fn how(flags: u64, mode: u64, resolve: u64) -> Arg {
     Arg::Bytes([flags, mode, resolve].iter().flat_map(|w| w.to_ne_bytes()).collect())
 }
 

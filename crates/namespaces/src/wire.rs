@@ -1,14 +1,14 @@
 //! The plan as bytes: what the library writes and the launcher reads. Compiled into both.
 //!
 //! ```text
-//! Header | Step × (prepare + maps + child) | cells | bytes
+//! Header | Step × (prepare + maps + child + main) | cells | bytes
 //! ```
 //! A step is one system call. Its arguments are numbers, places in the plan (which the launcher turns into addresses
 //! once it knows where the plan lies), or slots: results of earlier steps. Both sides are the same target, so native
 //! byte order and call numbers will do.
 
 /// First word of every plan; the last two digits are the format's version.
-pub(crate) const MAGIC: u32 = 0x4953_4c01;
+pub(crate) const MAGIC: u32 = 0x4953_4c02;
 
 /// Step index of a failure before the first step.
 pub(crate) const BEFORE: u32 = u32::MAX;
@@ -16,11 +16,17 @@ pub(crate) const BEFORE: u32 = u32::MAX;
 pub(crate) const CLONE: u32 = u32::MAX - 1;
 /// Step index of a failed execution of the launcher itself.
 pub(crate) const LAUNCH: u32 = u32::MAX - 2;
+/// Step index of a failed clone of the program's process by its init.
+pub(crate) const INIT: u32 = u32::MAX - 3;
 
 /// Results that steps may keep.
 pub(crate) const SLOTS: usize = 256;
 /// The slot that holds a descriptor of /proc/PID of the child while the map steps run.
 pub(crate) const CHILD_SLOT: u8 = 0;
+/// The first slot whose result, a descriptor, goes to the child with the go message if a map step has kept it.
+pub(crate) const PASSED: usize = 16;
+/// The most descriptors that go with one message (SCM_MAX_FD).
+pub(crate) const MOST_PASSED: usize = 253;
 /// Descriptors besides its own that the monitor keeps for the container's life.
 pub(crate) const KEPT: usize = 6;
 
@@ -35,8 +41,12 @@ pub(crate) struct Header {
     pub prepare: u32,
     /// those that it makes between the clone and the go byte,
     pub maps: u32,
-    /// and those of the child.
+    /// those of the child, the first process of a new pid namespace,
     pub child: u32,
+    /// and those of the process that executes the program: the child itself, or one that it clones and is the init of.
+    pub main: u32,
+    /// Whether the child stays as init.
+    pub init: u32,
     pub clone_flags: u64,
     /// Directory for CLONE_INTO_CGROUP, or -1.
     pub cgroup: i32,
@@ -48,7 +58,10 @@ pub(crate) struct Header {
     pub control: i32,
     /// What the caller wants to hear of the child's beginning: one of the three below.
     pub hear: u32,
-    pub reserved: u32,
+    /// Whether the child stays dumpable until the go message: for who writes the id maps of a new user namespace.
+    pub readable: u32,
+    /// How long the program may run after the go message, in ns; 0: as long as it likes.
+    pub timeout: u64,
     /// Descriptors that live as long as the monitor (locks); -1 where unused.
     pub kept: [i32; KEPT],
 }
@@ -88,22 +101,56 @@ pub(crate) const OP_TREE: u32 = OPERATIONS + 1;
 pub(crate) const OP_READY: u32 = OPERATIONS + 2;
 /// Fails with ESRCH if the monitor has died: PR_SET_PDEATHSIG says nothing of a death before it was set.
 pub(crate) const OP_ALIVE: u32 = OPERATIONS + 3;
+/// args: mount, user namespace, attributes, flags. mount_setattr(2) with MOUNT_ATTR_IDMAP; always private.
+pub(crate) const OP_ID_MAP: u32 = OPERATIONS + 4;
+/// args: path, descriptor of /dev/null, mount of nothing. Hides what is there: a directory by nothing, all else by the device.
+pub(crate) const OP_MASK: u32 = OPERATIONS + 5;
+/// args: descriptor, major, minor. Fails with ENODEV unless it is that character device.
+pub(crate) const OP_DEVICE: u32 = OPERATIONS + 6;
+/// args: descriptor of ptmx. Checks that it is one on devpts, unlocks the terminal, sends it to the caller; gives its other side.
+pub(crate) const OP_TERMINAL: u32 = OPERATIONS + 7;
+/// args: number of instructions, filter, flags. seccomp(2).
+pub(crate) const OP_FILTER: u32 = OPERATIONS + 8;
+/// args: capabilities to keep, as a mask. Drops all others from the bounding set.
+pub(crate) const OP_BOUND: u32 = OPERATIONS + 9;
+/// args: ruleset, directory or file, rights, rights of a file. landlock_add_rule(2).
+pub(crate) const OP_LANDLOCK: u32 = OPERATIONS + 10;
 
 /// What comes back on the report pipe: with errno 0 just before the exec, with another when a step failed. The exec
 /// closes the pipe; a pipe that closes before either means that the child was killed.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     pub step: u32,
     pub errno: i32,
+    /// CLOCK_MONOTONIC, in ns,
+    pub at: u64,
+    /// and what the child has used for itself by then, in µs.
+    pub user_us: u64,
+    pub system_us: u64,
+}
+
+impl Report {
+    pub(crate) const fn failed(step: u32, errno: i32) -> Self {
+        Self { step, errno, at: 0, user_us: 0, system_us: 0 }
+    }
+
+    /// As it was written, from as many bytes as it has.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let half = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
+        let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes);
+        Self { step: half(0), errno: half(4).cast_signed(), at: word(8), user_us: word(16), system_us: word(24) }
+    }
 }
 
 /// From the monitor: the child exists. Its pidfd comes along.
 pub(crate) const STARTED: u32 = 1;
 /// From the monitor: how it ended. The monitor's last word.
 pub(crate) const ENDED: u32 = 2;
+/// From the child: its terminal, which comes along.
+pub(crate) const TERMINAL: u32 = 3;
 
-/// A message of the control socket, monitor to caller.
+/// A message of the control socket, monitor to caller; and of init to its monitor.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Message {
@@ -112,10 +159,16 @@ pub(crate) struct Message {
     pub code: i32,
     /// ENDED: exit code or signal.
     pub status: i32,
-    pub reserved: u32,
+    /// ENDED: whether the monitor killed it because its time was over.
+    pub timed_out: u32,
     /// ENDED: user and system time of the child and of what it waited for, in µs.
     pub user_us: u64,
     pub system_us: u64,
+    /// ENDED: the largest resident set of one of them, in KiB.
+    pub max_rss: u64,
+    /// ENDED: CLOCK_MONOTONIC of the go message and of the end, in ns.
+    pub went: u64,
+    pub at: u64,
 }
 
 /// From the caller: let the child go on.

@@ -1,0 +1,60 @@
+//! The first process of a container, where it is not the program itself: passes signals on, reaps, and tells its monitor how the
+//! program ended.
+
+use crate::sys::{call, nr};
+use crate::wire::{ENDED, Message};
+use crate::{Title, channel, exit, monitor};
+
+const SIGCHLD: isize = 17;
+const CLD_EXITED: i32 = 1;
+/// capabilities(7), version 3; CAP_KILL for programs of other users.
+const CAPABILITY_VERSION: [i32; 2] = [0x2008_0522, 0];
+const KILL_ONLY: [u32; 6] = [1 << 5, 1 << 5, 0, 0, 0, 0];
+
+/// Every signal is blocked since the launcher was cloned. A blocked signal waits for us even where process 1 of a pid namespace
+/// would not get it (pid_namespaces(7)): it has no handler for any.
+///
+/// # Safety
+/// Nothing but `monitor` is used again of this process's descriptors, and nothing of the plan.
+pub(crate) unsafe fn stay(program: i32, monitor: i32, plan: (usize, usize), title: Title) -> ! {
+    // SAFETY: numbers, and memory on this stack.
+    unsafe {
+        // First: the report closes by the exec of the program, and here.
+        monitor::close_all_but(&[monitor]);
+        call(nr::MUNMAP, [plan.0, plan.1, 0, 0, 0, 0]);
+        call(nr::CAPSET, [CAPABILITY_VERSION.as_ptr() as usize, KILL_ONLY.as_ptr() as usize, 0, 0, 0, 0]);
+        call(nr::PRCTL, [15 /* PR_SET_NAME */, c"init".as_ptr() as usize, 0, 0, 0, 0]);
+        title.set(b"init");
+        call(nr::CHDIR, [c"/".as_ptr() as usize, 0, 0, 0, 0, 0]);
+        let all = u64::MAX;
+        loop {
+            let signal = call(nr::RT_SIGTIMEDWAIT, [&raw const all as usize, 0, 0, 8, 0, 0]);
+            if signal == SIGCHLD {
+                if let Some(end) = reap(program) {
+                    channel::send(monitor, &end, -1);
+                    let failed = if end.code == CLD_EXITED { 0 } else { 128 };
+                    exit((end.status + failed) as usize & 0xff);
+                }
+            } else if signal > 0 {
+                call(nr::KILL, [program as usize, signal as usize, 0, 0, 0, 0]);
+            }
+        }
+    }
+}
+
+/// Every child that has ended. How the program did, once it has.
+unsafe fn reap(program: i32) -> Option<Message> {
+    loop {
+        let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, pad, pid, uid, status
+        // SAFETY: as long as the kernel's structure.
+        let done = unsafe {
+            call(nr::WAITID, [0 /* P_ALL */, 0, info.as_mut_ptr() as usize, 4 | 1 /* WEXITED, WNOHANG */, 0, 0])
+        };
+        if done < 0 || info[4] == 0 {
+            return None;
+        }
+        if info[4] == program {
+            return Some(Message { kind: ENDED, code: info[2], status: info[6], ..channel::EMPTY });
+        }
+    }
+}
