@@ -176,3 +176,14 @@ fn polled(fd: BorrowedFd<'_>, wanted: PollFlags, timeout: Duration) -> bool {
         }
     }
 }
+
+/// The version of Landlock's interface, from 1 on. ENOSYS where the kernel has none, EOPNOTSUPP where it is switched off
+/// (landlock_create_ruleset(2), Linux 5.13).
+#[cfg(feature = "landlock")]
+pub(crate) fn landlock_abi() -> io::Result<u32> {
+    const VERSION: u32 = 1 << 0;
+    // SAFETY: with this flag the kernel reads nothing and makes nothing.
+    let abi =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u64>(), 0usize, VERSION) };
+    u32::try_from(abi).map_err(|_| io::Error::last_os_error())
+}

@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![cfg(target_os = "linux")]
 
+mod capabilities;
 mod child;
 mod clone;
 mod command;
 mod compile;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
+mod cpu_set;
 mod encode;
 mod error;
 mod filesystem;
@@ -13,10 +16,22 @@ mod id_map;
 mod identity;
 mod image;
 mod kernel;
+#[cfg(feature = "landlock")]
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
+mod landlock;
 mod monitor;
 mod mount;
 mod namespace;
 mod plan;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
+mod priority;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
+mod resource;
+mod resource_limit;
+#[cfg(feature = "landlock")]
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
+mod ruleset;
+mod signal;
 mod spawn;
 mod stdio;
 mod steps;
@@ -32,14 +47,22 @@ mod run;
 #[expect(dead_code, reason = "the launcher makes more calls by number")]
 mod sys;
 
+pub use capabilities::Capabilities;
 pub use child::Child;
 pub use command::Command;
+pub use cpu_set::CpuSet;
 pub use error::{Error, ErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use held::Held;
 pub use id_map::IdMap;
+#[cfg(feature = "landlock")]
+pub use landlock::Landlock;
 pub use mount::{Mount, Root};
 pub use namespace::Namespace;
 pub use plan::Plan;
+pub use priority::{IoPriority, Scheduler};
+pub use resource::Resource;
+pub use resource_limit::{ResourceLimit, Ulimit};
+pub use signal::Signal;
 pub use stdio::Stdio;
 pub use usage::Usage;
