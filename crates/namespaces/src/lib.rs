@@ -1,26 +1,33 @@
 #![doc = include_str!("../README.md")]
 #![cfg(target_os = "linux")]
 
+mod buffer;
 mod child;
 mod clone;
 mod command;
 mod compile;
 mod encode;
+mod endpoint;
 mod error;
 mod filesystem;
 mod held;
 mod id_map;
 mod identity;
 mod image;
+mod interact;
 mod kernel;
 mod monitor;
 mod mount;
 mod namespace;
 mod plan;
+mod raw_mode;
 mod spawn;
 mod stdio;
 mod steps;
+mod terminal;
 mod usage;
+mod winch;
+mod window;
 #[cfg_attr(not(test), expect(dead_code, reason = "the launcher's half of the format"))]
 mod wire;
 
@@ -42,4 +49,6 @@ pub use mount::{Mount, Root};
 pub use namespace::Namespace;
 pub use plan::Plan;
 pub use stdio::Stdio;
+pub use terminal::Terminal;
 pub use usage::Usage;
+pub use window::WindowSize;
