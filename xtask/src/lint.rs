@@ -23,7 +23,7 @@ const UNSAFE: [&str; 19] = [
     "crates/namespaces/src/raw_mode.rs",
     "crates/namespaces/src/winch.rs",
     "crates/namespaces/tests/robust.rs",
-    "crates/namespaces/tests/terminal.rs",
+    "crates/namespaces/tests/terminal/winch.rs",
     "crates/overlay/src/classic.rs",
     "crates/overlay/src/single.rs",
     "testkit/src/lack.rs",
