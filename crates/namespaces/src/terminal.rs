@@ -78,8 +78,9 @@ impl Terminal {
     ///
     /// **If `input` is a terminal** it is raw meanwhile (cfmakeraw(3)), so that ^C and the like reach the program and
     /// not the caller. Its mode is as before on return, after an error and after a panic. It is not after a panic of a
-    /// program that is built with `panic = "abort"`, or after a signal that kills the caller: `stty sane` helps then.
-    /// One interaction at a time is for one terminal.
+    /// program that is built with `panic = "abort"`, or after a signal that kills the caller: `stty sane` helps then. A
+    /// caller that is stopped from outside and continued finds the mode that its shell has set. A second interaction at
+    /// the same terminal meanwhile would take raw for what was there before.
     ///
     /// **The window** of `input`, or if that is not a terminal of `output`, is followed: the program's has its size, now
     /// and after each change, unless it has none (0 rows or columns). For that, and only if there is such a terminal,
@@ -104,8 +105,8 @@ impl Terminal {
     /// - The caller is in the background of the terminal `input`: it would be stopped, by SIGTTOU or SIGTTIN, and a
     ///   library does not do that to its caller. A caller that gets there later is stopped when it reads, as any program
     ///   is, and `fg` lets it go on; the mode is put back without being stopped.
-    /// - `input` cannot be read, or `output` cannot be written: its reader is gone ([`io::ErrorKind::BrokenPipe`]; the
-    ///   caller that does not ignore SIGPIPE, as Rust's programs do, gets that).
+    /// - `input` cannot be read, or `output` cannot be written: its reader is gone, which is
+    ///   [`io::ErrorKind::BrokenPipe`]. Of a pipe that comes with SIGPIPE, which Rust's programs ignore.
     ///
     /// The program goes on after an error, and `interact_with` can be called again.
     ///
