@@ -1,44 +1,58 @@
 #![doc = include_str!("../README.md")]
 #![cfg(target_os = "linux")]
 
+mod buffer;
 mod capabilities;
 mod child;
 mod clone;
 mod command;
 mod compile;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
 mod cpu_set;
 mod encode;
+mod endpoint;
 mod error;
 mod filesystem;
 mod held;
+mod id_helpers;
 mod id_map;
 mod identity;
 mod image;
+mod interact;
 mod kernel;
 #[cfg(feature = "landlock")]
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
 mod landlock;
 mod monitor;
 mod mount;
 mod namespace;
+mod outside;
 mod plan;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
 mod priority;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
+mod raw_mode;
 mod resource;
 mod resource_limit;
 #[cfg(feature = "landlock")]
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the plan"))]
 mod ruleset;
+mod seccomp;
 mod signal;
 mod spawn;
 mod stdio;
 mod steps;
+mod terminal;
 mod usage;
+mod winch;
+mod window;
 #[cfg_attr(not(test), expect(dead_code, reason = "the launcher's half of the format"))]
 mod wire;
 
+// The launcher's half, as far as tests read plans.
+#[cfg(test)]
+#[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
+#[path = "../launcher/channel.rs"]
+mod channel;
+#[cfg(test)]
+#[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
+#[path = "../launcher/operation.rs"]
+mod operation;
 #[cfg(test)]
 #[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
 #[path = "../launcher/run.rs"]
@@ -63,6 +77,9 @@ pub use plan::Plan;
 pub use priority::{IoPriority, Scheduler};
 pub use resource::Resource;
 pub use resource_limit::{ResourceLimit, Ulimit};
+pub use seccomp::{Seccomp, SeccompAction, SeccompCondition};
 pub use signal::Signal;
 pub use stdio::Stdio;
+pub use terminal::Terminal;
 pub use usage::Usage;
+pub use window::WindowSize;
