@@ -85,14 +85,10 @@ pub(crate) unsafe fn watch(plan: (usize, usize), header: &Header, child: &Child,
     // SAFETY: numbers, and memory on this stack.
     unsafe {
         loop {
-            let mut pause = TIDY;
-            let mut timeout = &raw const pause as usize;
-            if tidied && limited && !timed_out {
-                let left = deadline.saturating_sub(now());
-                pause = [left / 1_000_000_000, left % 1_000_000_000];
-            } else if tidied {
-                timeout = 0;
-            }
+            let counts = limited && !timed_out;
+            let left = if counts { deadline.saturating_sub(now()) } else { 0 };
+            let pause = if tidied { [left / 1_000_000_000, left % 1_000_000_000] } else { TIDY };
+            let timeout = if tidied && !counts { 0 } else { &raw const pause as usize };
             let ready = call(nr::PPOLL, [polls.as_mut_ptr() as usize, 2, timeout, 0, 8, 0]);
             if polls[0].revents != 0 {
                 break;

@@ -11,7 +11,11 @@ const EMPTY_PATH: usize = 0x1000;
 const O_CLOEXEC: usize = 0o2000000;
 const MOVE_BETWEEN_DESCRIPTORS: usize = 0x4 | 0x40; // MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
 const COPY: usize = 1 | EMPTY_PATH | O_CLOEXEC; // OPEN_TREE_CLONE
-const EMPTY: usize = c"".as_ptr() as usize;
+
+/// An empty path.
+fn empty() -> usize {
+    c"".as_ptr() as usize
+}
 
 /// # Safety
 /// Places in the plan were checked; that numbers and structures mean what they should is the library's promise.
@@ -123,14 +127,14 @@ unsafe fn id_map(mount: usize, namespace: usize, attributes: u64, flags: usize) 
     // struct mount_attr: attr_set with MOUNT_ATTR_IDMAP, attr_clr, MS_PRIVATE, userns_fd
     let attr = [attributes | 0x10_0000, 0, 1 << 18, namespace as u64];
     // SAFETY: a structure on this stack.
-    unsafe { call(new::MOUNT_SETATTR, [mount, EMPTY, flags | EMPTY_PATH, attr.as_ptr() as usize, 32, 0]) }
+    unsafe { call(new::MOUNT_SETATTR, [mount, empty(), flags | EMPTY_PATH, attr.as_ptr() as usize, 32, 0]) }
 }
 
 /// Of struct statx, which is the same everywhere: mode, and the device that a node stands for.
 unsafe fn node(fd: usize) -> Result<(u16, [u32; 2]), isize> {
     let mut found = [0u32; 64];
     // SAFETY: 256 bytes, as the kernel writes.
-    let done = unsafe { call(nr::STATX, [fd, EMPTY, EMPTY_PATH, 3, found.as_mut_ptr() as usize, 0]) };
+    let done = unsafe { call(nr::STATX, [fd, empty(), EMPTY_PATH, 3, found.as_mut_ptr() as usize, 0]) };
     if done < 0 { Err(done) } else { Ok((found[7] as u16, [found[32], found[33]])) }
 }
 
@@ -170,7 +174,7 @@ unsafe fn mask(path: usize, null: usize, nothing: usize) -> isize {
 unsafe fn cover(place: usize, with: usize, path: usize) -> isize {
     // SAFETY: descriptors and strings.
     unsafe {
-        let copy = call(new::OPEN_TREE, [with, EMPTY, COPY, 0, 0, 0]);
+        let copy = call(new::OPEN_TREE, [with, empty(), COPY, 0, 0, 0]);
         if copy == -EINVAL && path != 0 {
             let kind = c"tmpfs".as_ptr() as usize;
             let flags = 1 | 2 | 4 | 8; // read-only, nosuid, nodev, noexec
@@ -179,7 +183,7 @@ unsafe fn cover(place: usize, with: usize, path: usize) -> isize {
         if copy < 0 {
             return copy;
         }
-        let moved = call(new::MOVE_MOUNT, [copy as usize, EMPTY, place, EMPTY, MOVE_BETWEEN_DESCRIPTORS, 0]);
+        let moved = call(new::MOVE_MOUNT, [copy as usize, empty(), place, empty(), MOVE_BETWEEN_DESCRIPTORS, 0]);
         call(nr::CLOSE, [copy as usize, 0, 0, 0, 0, 0]);
         moved
     }

@@ -131,6 +131,13 @@ impl Filesystem {
         self
     }
 
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &PathBuf> {
+        self.parameters.iter().filter_map(|(_, value)| match value {
+            Value::Layer(path) => Some(path),
+            _ => None,
+        })
+    }
+
     /// Whether mount(2) makes it as well: nothing is to be put into it, and read-only would be said of the file system, not of
     /// the mount.
     pub(crate) fn is_plain(&self) -> bool {

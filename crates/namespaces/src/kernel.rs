@@ -129,6 +129,14 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// The caller's own limit: soft and hard.
+pub(crate) fn resource_limit(resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a structure on this stack, and no limit to be set.
+    let done = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u8>(), &raw mut limit) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok((limit.rlim_cur, limit.rlim_max)) }
+}
+
 /// One byte to the other end of a socket. SIGPIPE is not raised.
 pub(crate) fn send_byte(socket: BorrowedFd<'_>, byte: u8) -> io::Result<()> {
     rustix::net::send(socket, &[byte], rustix::net::SendFlags::NOSIGNAL)?;

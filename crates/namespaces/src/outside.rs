@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::filesystem::{Filesystem, Value};
 use crate::plan::{Arg, Section};
-use crate::steps::{CLOEXEC, CONTEXT, EMPTY_PATH, HERE, O_PATH, Source, Steps, text};
+use crate::steps::{CLOEXEC, CONTEXT, HERE, O_PATH, Source, Steps, text};
 use crate::wire::CHILD_SLOT;
 
 /// Where such mounts are made, and for whom.
@@ -30,6 +30,8 @@ const OWN_MOUNTS: u8 = 9;
 const CHILD_MOUNTS: u8 = 10;
 const HELD: u8 = 11;
 const FSCONFIG_SET_FD: u64 = 5;
+/// The longest value that fsconfig(2) takes.
+const LONGEST: usize = 255;
 
 impl Outside {
     pub(crate) fn new(namespace: Option<Arc<OwnedFd>>, root: Option<[u32; 2]>) -> Self {
@@ -81,7 +83,7 @@ impl Steps {
                 let absolute = std::path::absolute(layer).map_err(|e| Error::io(format!("layer {name}"), &e))?;
                 self.copy(section, &Source::Path(absolute), 0, slot, &name)?;
                 self.id_map(section, slot, user.clone(), 0, 0, format!("id-map {name} for {shown}"));
-                layers.push(slot);
+                layers.push((slot, layers.len()));
             }
         }
         if let Some(scratch) = scratch {
@@ -109,7 +111,7 @@ impl Steps {
 
     /// Below Linux 6.15 layers must be attached somewhere while the overlay is made: in the child's mount namespace, which nobody
     /// else sees, on a file system over its `/`. By names, since one value of fsconfig(2) is short.
-    fn attach_layers(&mut self, scratch: bool, layers: &[u8]) -> Result<()> {
+    fn attach_layers(&mut self, scratch: bool, layers: &[(u8, usize)]) -> Result<()> {
         let section = Section::Maps;
         if self.outside.as_ref().is_some_and(|outside| outside.section != section) {
             let why = "id-mapped layers for a user namespace that is there already want Linux 6.15";
@@ -130,7 +132,7 @@ impl Steps {
             self.outside_filesystem(&holder, HELD, "the layers", &mut [].iter())?;
         }
         self.enter_in(section, HELD, "place for the layers");
-        for (n, slot) in layers.iter().enumerate() {
+        for (slot, n) in layers {
             let name = Path::new(&n.to_string()).to_owned();
             let words = format!("attach layer {n}");
             let make = vec![Arg::Slot(HELD), text(&name)?, Arg::Number(0o700)];
@@ -148,13 +150,11 @@ impl Steps {
         filesystem: &Filesystem,
         slot: u8,
         shown: &str,
-        layers: &mut std::slice::Iter<'_, u8>,
+        layers: &mut std::slice::Iter<'_, (u8, usize)>,
     ) -> Result<()> {
         let Some(outside) = &self.outside else { return self.filesystem(filesystem, slot, shown) };
         let (section, root, detached, scratch) =
             (outside.section, outside.root, outside.detached, outside.scratch);
-        let first = 250u8.wrapping_sub(layers.len() as u8); // only for counting below
-        let _ = first;
         self.open_filesystem(section, filesystem, shown)?;
         if filesystem.kind == "tmpfs"
             && let Some(ids) = root
@@ -163,15 +163,17 @@ impl Steps {
                 self.configure(section, filesystem, shown, key, Some(id.to_string().as_ref()))?;
             }
         }
+        // As they are attached: those of all file systems have one sequence of names.
         let mut names = Vec::new();
         for (key, value) in &filesystem.parameters {
             match value {
                 Value::Layer(path) => {
                     let Some(layer) = layers.next() else { continue };
+                    let (slot, name) = layer;
                     if detached {
-                        self.configure_by(section, key, Arg::Slot(*layer), shown, path)?;
+                        self.configure_by(section, key, Arg::Slot(*slot), shown, path)?;
                     } else {
-                        names.push(layer);
+                        names.push(name.to_string());
                     }
                 }
                 Value::Text(value) if detached && is_inside(scratch, key, Path::new(value)) => {
@@ -184,6 +186,14 @@ impl Steps {
                 Value::Text(value) => self.configure(section, filesystem, shown, key, Some(value))?,
                 Value::Flag => self.configure(section, filesystem, shown, key, None)?,
             }
+        }
+        if !names.is_empty() {
+            let joined = names.join(":");
+            if joined.len() > LONGEST {
+                let why = format!("{} id-mapped layers want Linux 6.15", names.len());
+                return Err(Error::os(why, libc::EOPNOTSUPP));
+            }
+            self.configure(section, filesystem, shown, "lowerdir", Some(joined.as_ref()))?;
         }
         self.make_filesystem(section, filesystem, slot, shown, root)
     }

@@ -1,5 +1,6 @@
 //! The vocabulary of a plan: each function adds the calls for one thing, with the words for them.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -38,6 +39,8 @@ pub(crate) struct Steps {
     next_slot: u8,
     /// Where mounts are made for a child whose user namespace is another than the launcher's.
     pub outside: Option<Outside>,
+    /// File systems that the launcher has made, by their targets.
+    pub made: BTreeMap<PathBuf, u8>,
 }
 
 impl Steps {
@@ -167,6 +170,10 @@ impl Steps {
 
     /// Puts the mount in `slot` over `/` and goes there. `/` itself still means the old root.
     pub(crate) fn enter(&mut self, slot: u8, what: &str) {
+        self.enter_in(Section::Child, slot, what);
+    }
+
+    pub(crate) fn enter_in(&mut self, section: Section, slot: u8, what: &str) {
         let args = vec![
             Arg::Slot(slot),
             Arg::Text(CString::default()),
@@ -174,8 +181,8 @@ impl Steps {
             Arg::Text(c"/".into()),
             Arg::Number(4),
         ];
-        self.call(Section::Child, format!("move the {what} over /"), libc::SYS_move_mount, args);
-        self.call(Section::Child, format!("enter the {what}"), libc::SYS_fchdir, vec![Arg::Slot(slot)]);
+        self.call(section, format!("move the {what} over /"), libc::SYS_move_mount, args);
+        self.call(section, format!("enter the {what}"), libc::SYS_fchdir, vec![Arg::Slot(slot)]);
     }
 
     /// A copy of a mount, or of the part below a directory, with its attributes set before anybody sees it: id-mapped, if a user

@@ -6,7 +6,8 @@ use crate::cpu_set::CpuSet;
 #[cfg(feature = "landlock")]
 use crate::landlock::Landlock;
 use crate::priority::{IoPriority, Scheduler};
-use crate::resource::{Resource, ResourceLimit};
+use crate::resource::Resource;
+use crate::resource_limit::ResourceLimit;
 use crate::seccomp::Seccomp;
 
 /// As set by the methods below; what is not set stays as the caller's.
