@@ -141,7 +141,13 @@ unsafe fn launch(base: *mut u8, length: usize, title: Title) -> Result<(), Repor
         }
         call(nr::CLOSE, [go[0] as usize, 0, 0, 0, 0, 0]);
         let child = monitor::Child { pid: pid as i32, pidfd, go: go[1] };
-        let went = monitor::release(&mut run, &child)?;
+        let went = match monitor::release(&mut run, &child) {
+            Ok(went) => went,
+            Err(failed) => {
+                monitor::end(&child);
+                return Err(failed);
+            }
+        };
         monitor::watch((base as usize, length), &run.header, &child, went);
     }
     Ok(())

@@ -3,7 +3,7 @@
 use crate::channel::{self, EMPTY, send};
 use crate::operation::now;
 use crate::run::Run;
-use crate::sys::{EAGAIN, EINTR, call, new, nr};
+use crate::sys::{EAGAIN, EINTR, EPIPE, call, new, nr};
 use crate::wire::{CHILD_SLOT, CLONE, DETACH, ENDED, GO, HOLD, Header, KEPT, Message, QUIET, Report, STARTED, TELL};
 
 const SIGKILL: usize = 9;
@@ -56,7 +56,7 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<u64, Report
         }
         let went = now();
         let sent = channel::send_go(child.go, &run.slots, &since);
-        if sent < 0 {
+        if sent < 0 && sent != -EPIPE {
             return Err(Report::failed(CLONE, -sent as i32));
         }
         if run.header.hear != QUIET {
@@ -146,6 +146,18 @@ unsafe fn tidy(plan: (usize, usize), control: i32, [a, b, c, d, e, f]: [i32; KEP
 unsafe fn kill(child: &Child) {
     // SAFETY: numbers only.
     unsafe { call(new::PIDFD_SEND_SIGNAL, [child.pidfd as usize, SIGKILL, 0, 0, 0, 0]) };
+}
+
+/// Of a child that never went.
+///
+/// # Safety
+/// As of [`release`].
+pub(crate) unsafe fn end(child: &Child) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        kill(child);
+        reap(child);
+    }
 }
 
 /// waitid(2) with the kernel's fifth argument, the resource usage.

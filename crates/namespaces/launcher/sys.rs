@@ -114,6 +114,7 @@ pub(crate) const ENOENT: isize = 2;
 pub(crate) const ENOTDIR: isize = 20;
 pub(crate) const ENODEV: isize = 19;
 pub(crate) const EINVAL: isize = 22;
+pub(crate) const EPIPE: isize = 32;
 pub(crate) const ETXTBSY: isize = 26;
 pub(crate) const ENOSYS: isize = 38;
 pub(crate) const EBADMSG: i32 = 74;
