@@ -1,0 +1,5 @@
+mod builder;
+mod interpreter;
+mod kernel;
+mod profile;
+mod random;
