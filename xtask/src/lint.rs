@@ -22,6 +22,7 @@ const UNSAFE: [&str; 19] = [
     "crates/namespaces/src/kernel.rs",
     "crates/namespaces/src/raw_mode.rs",
     "crates/namespaces/src/winch.rs",
+    "crates/namespaces/src/seccomp/tests/kernel.rs",
     "crates/namespaces/tests/robust.rs",
     "crates/namespaces/tests/terminal/winch.rs",
     "crates/overlay/src/classic.rs",

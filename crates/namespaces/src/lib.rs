@@ -77,7 +77,7 @@ pub use plan::Plan;
 pub use priority::{IoPriority, Scheduler};
 pub use resource::Resource;
 pub use resource_limit::{ResourceLimit, Ulimit};
-pub use seccomp::{Seccomp, SeccompAction, SeccompBuilder, SeccompCondition};
+pub use seccomp::{Seccomp, SeccompAction, SeccompBuilder, SeccompCondition, SystemCall};
 pub use signal::Signal;
 pub use stdio::Stdio;
 pub use terminal::Terminal;

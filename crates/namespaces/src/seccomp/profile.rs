@@ -31,7 +31,8 @@ pub(super) fn rules() -> Rules {
     // CLONE_NEWTIME is no flag of clone: the bit is of the signal's number.
     rule("clone", &[Condition::masked(0, NEW_NAMESPACES, 0)], Allow);
 
-    // Programs that can write an audit log (useradd, sshd) go on without one after this errno, and give up after EPERM.
+    // A program with libaudit opens NETLINK_AUDIT. It goes on without after this errno; after EPERM it gives up, as useradd
+    // does: "Cannot open audit interface - aborting."
     let netlink = Condition::equals(0, AF_NETLINK as u32);
     rule("socket", &[netlink], Errno(EPROTONOSUPPORT));
     rule("socket", &[netlink, Condition::equals(2, NETLINK_ROUTE as u32)], Allow);
