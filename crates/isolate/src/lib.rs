@@ -6,7 +6,12 @@ mod builder;
 mod container;
 mod error;
 mod files;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
+#[cfg_attr(not(test), expect(dead_code, reason = "the start will use it"))]
+mod ids;
 mod mount;
 mod name;
 mod network;
@@ -19,6 +24,8 @@ mod start;
 mod store;
 mod sweep;
 mod undo;
+#[cfg_attr(not(test), expect(dead_code, reason = "the start will use it"))]
+mod user;
 
 pub use attach::Attach;
 pub use builder::ContainerBuilder;
@@ -29,6 +36,7 @@ pub use mount::Mount;
 pub use plan::Plan;
 pub use rootfs::Rootfs;
 pub use sweep::sweep;
+pub use user::{Group, User};
 
 pub use isolate_cgroups::{Bytes, Limits, Stats};
 pub use isolate_namespaces::Stdio;

@@ -5,6 +5,7 @@
 //! /run/isolate/containers/NAME/lock      held as long as the container or its owner lives
 //! /run/isolate/containers/NAME/record    what there is to undo, as JSON
 //! /run/isolate/networks/BRIDGE/ADDRESS   a symbolic link to the name of the container that has it
+//! /run/isolate/ids/BASE                  the same for 65,536 user and group ids from BASE on
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -38,10 +39,15 @@ pub(crate) struct Entry {
 impl Store {
     /// `/run/isolate` for root, else `$XDG_RUNTIME_DIR/isolate`. Made if missing, for its owner only.
     pub(crate) fn open() -> Result<Self> {
-        let root = Self::path()?;
+        Self::at(Self::path()?)
+    }
+
+    /// In this directory. Made if missing.
+    pub(crate) fn at(root: PathBuf) -> Result<Self> {
         make_directory(&root)?;
         make_directory(&root.join("containers"))?;
         make_directory(&root.join("networks"))?;
+        make_directory(&root.join("ids"))?;
         Ok(Self { root })
     }
 
@@ -96,6 +102,11 @@ impl Store {
 
     pub(crate) fn network(&self, bridge: &str) -> PathBuf {
         self.root.join("networks").join(bridge)
+    }
+
+    /// Leases of id ranges.
+    pub(crate) fn ids(&self) -> PathBuf {
+        self.root.join("ids")
     }
 
     /// What is known of every container, living or dead, at this moment.
