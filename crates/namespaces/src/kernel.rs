@@ -129,6 +129,26 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// mount_setattr(2) with MOUNT_ATTR_IDMAP on a copy of a mount that goes again at once.
+pub(crate) fn try_id_map(path: &std::path::Path, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    use rustix::mount::OpenTreeFlags;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let copy = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
+    let attr = [libc::MOUNT_ATTR_IDMAP, 0, 0, namespace.as_raw_fd() as u64];
+    // SAFETY: a descriptor of ours, a NUL-terminated string, and a structure on this stack of the size that is said.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            copy.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attr.as_ptr(),
+            size_of_val(&attr),
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The caller's own limit: soft and hard.
 pub(crate) fn resource_limit(resource: u32) -> io::Result<(u64, u64)> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };

@@ -15,6 +15,7 @@ mod filesystem;
 mod held;
 mod id_helpers;
 mod id_map;
+mod id_mappable;
 mod identity;
 mod image;
 mod interact;
@@ -69,6 +70,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use held::Held;
 pub use id_map::IdMap;
+pub use id_mappable::id_mappable;
 #[cfg(feature = "landlock")]
 pub use landlock::Landlock;
 pub use mount::{Mount, Root};
