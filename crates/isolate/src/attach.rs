@@ -17,6 +17,8 @@ pub(crate) enum Mode {
     None,
     Host,
     Bridge,
+    /// Another container's, or one by path or descriptor.
+    Shared,
 }
 
 impl Attach {

@@ -1,21 +1,29 @@
 //! The description of a container.
 
+mod rights;
+
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
+use std::time::Duration;
 
 use isolate_cgroups::Limits;
-use isolate_namespaces::Stdio;
+use isolate_namespaces::{Namespace, Stdio, WindowSize};
 use isolate_netns::Publish;
 
 use crate::attach::{Attach, Mode};
+use crate::confinement::Confinement;
 use crate::container::Container;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::mount::Mount;
 use crate::name;
+use crate::origin::{From, Origin};
+use crate::outcome::{Outcome, Run, Usage};
 use crate::plan::Plan;
 use crate::rootfs::Rootfs;
 use crate::start;
+use crate::user_namespace::UserNamespace;
 
 /// Describes a container. Nothing happens, and nothing is checked, before [`start`](Self::start),
 /// [`status`](Self::status), [`output`](Self::output) or [`plan`](Self::plan).
@@ -46,6 +54,15 @@ pub struct ContainerBuilder {
     pub(crate) network: Option<Attach>,
     pub(crate) publish: Vec<Publish>,
     pub(crate) stdio: [Option<Stdio>; 3],
+    pub(crate) terminal: Option<WindowSize>,
+    pub(crate) init: Option<bool>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) namespaces: BTreeMap<Namespace, Origin>,
+    pub(crate) clocks: [Option<(i64, u32)>; 2],
+    pub(crate) user_namespace: UserNamespace,
+    pub(crate) confinement: Confinement,
+    pub(crate) sysctls: Vec<(String, String)>,
+    pub(crate) devices: Vec<PathBuf>,
 }
 
 impl ContainerBuilder {
@@ -62,6 +79,15 @@ impl ContainerBuilder {
             network: None,
             publish: Vec::new(),
             stdio: [None, None, None],
+            terminal: None,
+            init: None,
+            timeout: None,
+            namespaces: BTreeMap::new(),
+            clocks: [None; 2],
+            user_namespace: UserNamespace::Auto,
+            confinement: Confinement::new(),
+            sysctls: Vec::new(),
+            devices: Vec::new(),
         }
     }
 
@@ -83,7 +109,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// A variable of its environment. The caller's is not passed on: without more there are `PATH`, `HOME` and `HOSTNAME`.
+    /// A variable of its environment. The caller's is not passed on: without more there are `PATH`, `HOME`, `HOSTNAME`, and on a
+    /// terminal `TERM`.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
         self
@@ -145,6 +172,63 @@ impl ContainerBuilder {
         self
     }
 
+    /// A terminal of its own, of this size, for its command, as `docker run -it`: [`Container::terminal`](crate::Container::terminal) is
+    /// its other side. Standard descriptors that are not set otherwise lead to it, and `/dev/console` is it, too.
+    #[doc(alias = "tty")]
+    #[doc(alias = "interactive")]
+    pub fn terminal(mut self, size: WindowSize) -> Self {
+        self.terminal = Some(size);
+        self
+    }
+
+    /// Whether process 1 is a small init of this library, which passes signals on to the command, reaps orphans, and ends with it; else
+    /// it is the command. Default: an init, unless the command's name is one of an init itself (`init`, `systemd`, `tini`, `dumb-init`,
+    /// `catatonit`, `s6-svscan`, `runit`, `docker-init`) or the pid namespace is not a new one.
+    ///
+    /// Since most programs are none: as process 1 they get no signal that they have no handler for, so that a shell or `sleep` cannot
+    /// be stopped but by SIGKILL, and they leave zombies of what was executed beside them. It costs 20 KiB and a tenth of a millisecond.
+    pub fn init(mut self, init: bool) -> Self {
+        self.init = Some(init);
+        self
+    }
+
+    /// Kills it when it has run for this long. Its monitor does, whatever the caller does meanwhile, and
+    /// [`Outcome`](crate::Outcome) tells.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Where one of its namespaces comes from. Default: all but the time namespace are new, the network's as of
+    /// [`network`](Self::network), and the user namespace as of [`user_namespace`](Self::user_namespace). The mount namespace is always
+    /// new.
+    #[doc(alias = "pid")]
+    #[doc(alias = "ipc")]
+    #[doc(alias = "uts")]
+    pub fn namespace(mut self, kind: Namespace, origin: Origin) -> Self {
+        self.namespaces.insert(kind, origin);
+        self
+    }
+
+    /// Whether root inside is another user outside.
+    #[doc(alias = "userns")]
+    pub fn user_namespace(mut self, wanted: UserNamespace) -> Self {
+        self.user_namespace = wanted;
+        self
+    }
+
+    /// What its monotonic clock shows beyond that of the caller, in a time namespace of its own (time_namespaces(7)).
+    pub fn monotonic_offset(mut self, seconds: i64, nanoseconds: u32) -> Self {
+        self.clocks[0] = Some((seconds, nanoseconds));
+        self
+    }
+
+    /// The same for the time since boot.
+    pub fn boottime_offset(mut self, seconds: i64, nanoseconds: u32) -> Self {
+        self.clocks[1] = Some((seconds, nanoseconds));
+        self
+    }
+
     /// Everything that a start would do, in words. Needs no privilege, and makes nothing.
     pub fn plan(&self) -> Result<Plan> {
         let name = self.given_name();
@@ -167,18 +251,61 @@ impl ContainerBuilder {
 
     /// Starts it, collects what it writes, waits for its end, and removes it.
     pub fn output(mut self) -> Result<Output> {
-        let [stdin, stdout, stderr] = &mut self.stdio;
-        stdin.get_or_insert_with(Stdio::null);
-        stdout.get_or_insert_with(Stdio::piped);
-        stderr.get_or_insert_with(Stdio::piped);
+        self.collect_output();
         let mut container = self.start()?;
         let output = container.wait_with_output()?;
         container.remove()?;
         Ok(output)
     }
 
+    /// As a judge needs it: starts it, collects what it writes, waits for its end, and removes it. How it ended is a value, also where
+    /// it was killed before its program ran; what could not be set up is an error.
+    ///
+    /// ```no_run
+    /// use isolate::{Bytes, Container, Limits, Outcome};
+    /// use std::time::Duration;
+    /// # fn main() -> isolate::Result<()> {
+    /// let run = Container::builder()
+    ///     .limits(Limits::new().memory(Bytes::mib(64)))
+    ///     .timeout(Duration::from_secs(2))
+    ///     .command(["/usr/bin/python3", "-c", "print(6 * 7)"])
+    ///     .run()?;
+    /// match run.outcome {
+    ///     Outcome::Exited(0) => println!("{:?} in {:?}", run.stdout, run.usage.user),
+    ///     other => println!("{other}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn run(mut self) -> Result<Run> {
+        self.collect_output();
+        let mut container = match self.start() {
+            Err(e) if e.kind() == ErrorKind::Lost => {
+                let usage = Usage::default();
+                return Ok(Run { outcome: Outcome::NeverStarted, usage, stdout: Vec::new(), stderr: Vec::new() });
+            }
+            other => other?,
+        };
+        let output = container.wait_with_output()?;
+        let (outcome, usage) = (container.outcome()?, container.usage()?);
+        container.remove()?;
+        Ok(Run { outcome, usage, stdout: output.stdout, stderr: output.stderr })
+    }
+
+    /// Pipes, where nothing else is said.
+    pub(crate) fn collect_output(&mut self) {
+        let [stdin, stdout, stderr] = &mut self.stdio;
+        stdin.get_or_insert_with(Stdio::null);
+        stdout.get_or_insert_with(Stdio::piped);
+        stderr.get_or_insert_with(Stdio::piped);
+    }
+
     /// The mode, with the default filled in.
     pub(crate) fn mode(&self) -> Attach {
+        match self.namespaces.get(&Namespace::Net).map(|origin| &origin.0) {
+            None | Some(From::New) => {}
+            Some(From::Host) => return Attach { mode: Mode::Host, address: None },
+            Some(_) => return Attach { mode: Mode::Shared, address: None },
+        }
         match &self.network {
             Some(attach) => attach.clone(),
             None if self.publish.is_empty() => Attach { mode: Mode::None, address: None },

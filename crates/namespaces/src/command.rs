@@ -53,7 +53,7 @@ pub struct Command {
     pub(crate) unshare: BTreeSet<Namespace>,
     pub(crate) join: Vec<Existing>,
     pub(crate) process: Option<(Arc<OwnedFd>, BTreeSet<Namespace>)>,
-    pub(crate) user_namespace: Option<Arc<OwnedFd>>,
+    pub(crate) user_namespace: Option<(Arc<OwnedFd>, [u32; 2])>,
     pub(crate) clocks: [Offset; 2],
     pub(crate) uid_map: Option<IdMap>,
     pub(crate) gid_map: Option<IdMap>,
@@ -225,12 +225,13 @@ impl Command {
     }
 
     /// An existing user namespace, which will own the namespaces that are [new](Self::unshare), and whose ids
-    /// [id-mapped](Mount::id_mapped) mounts have. Wants CAP_SYS_ADMIN in it, and outside for such mounts.
+    /// [id-mapped](Mount::id_mapped) mounts have. Wants CAP_SYS_ADMIN in it, and outside for such mounts. `root` is what user and group
+    /// 0 of it are outside.
     ///
     /// From there the child cannot be born into a [`cgroup`](Self::cgroup) of the caller's: give `cgroup.procs`, open for writing, to
     /// [`cgroup_files`](Self::cgroup_files) instead.
-    pub fn join_user(&mut self, namespace: impl Into<OwnedFd>) -> &mut Self {
-        self.user_namespace = Some(Arc::new(namespace.into()));
+    pub fn join_user(&mut self, namespace: impl Into<OwnedFd>, root: [u32; 2]) -> &mut Self {
+        self.user_namespace = Some((Arc::new(namespace.into()), root));
         self
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     let maps = namespaces.user.then(|| Maps::of(command));
     if identity::is_privileged() {
         steps.outside = match (&command.user_namespace, &maps) {
-            (Some(existing), _) => Some(Outside::new(Some(existing.clone()), None)),
+            (Some((existing, root)), _) => Some(Outside::new(Some(existing.clone()), Some(*root))),
             (None, Some(maps)) => Some(Outside::new(None, maps.root())),
             (None, None) => None,
         };
@@ -184,9 +184,13 @@ impl Namespaces {
 
 /// By the launcher. The user namespace first, where its rights are needed for the others; after what needs the caller's rights.
 fn join(command: &Command, steps: &mut Steps) -> Result<()> {
-    if let Some(user) = &command.user_namespace {
+    if let Some((user, _)) = &command.user_namespace {
         let args = vec![Arg::Descriptor(user.clone()), Arg::Number(Namespace::User.flag())];
         steps.call(Section::Prepare, "join the user namespace", libc::SYS_setns, args);
+        // Whoever we were is nobody there.
+        let zero = || vec![Arg::Number(0), Arg::Number(0), Arg::Number(0)];
+        steps.call(Section::Prepare, "become group 0", libc::SYS_setresgid, zero());
+        steps.call(Section::Prepare, "become user 0", libc::SYS_setresuid, zero());
     }
     for namespace in &command.join {
         let namespace = match namespace {
