@@ -8,6 +8,9 @@ mod compile;
 mod encode;
 mod error;
 mod filesystem;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod held;
 mod id_map;
 mod identity;
@@ -21,10 +24,10 @@ mod spawn;
 mod stdio;
 mod steps;
 mod usage;
-#[cfg_attr(not(test), expect(dead_code, reason = "the launcher's half of the format"))]
+#[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "the launcher's half of the format"))]
 mod wire;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
 #[path = "../launcher/run.rs"]
 mod run;
