@@ -157,7 +157,7 @@ fn summary(log: &str) -> String {
 fn cause(log: &str) -> String {
     let begins = |line: &&str| ["panicked at", "ERROR: ", "ALARM: "].iter().any(|word| line.contains(word));
     let lines: Vec<_> = log.lines().collect();
-    let first = lines.iter().position(|line| begins(line)).unwrap_or(lines.len().saturating_sub(20));
+    let first = lines.iter().position(begins).unwrap_or(lines.len().saturating_sub(20));
     let input = lines.iter().filter(|line| line.contains("Test unit written to"));
     lines.iter().skip(first).take(20).chain(input).copied().collect::<Vec<_>>().join("\n")
 }
