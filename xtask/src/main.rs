@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tasks run programs and end with a status")]
 
 mod cache;
+mod fuzz;
 mod kernel;
 mod lint;
 mod package;
@@ -22,6 +23,7 @@ cargo xtask test --here              only those here
 cargo xtask vm 6.1|6.12 -- COMMAND   a command as root on that kernel with unified cgroup v2
 cargo xtask rootfs base|tomcat       a root file system out of Debian's packages; prints its path
 cargo xtask lint                     formatting, lints, documentation, the arrows between the crates
+cargo xtask fuzz [--seconds 60] [TARGET…]   parsers, with inputs that grow by what they reach
 cargo xtask package                  that each published crate builds from its package alone";
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn run(args: &[&str]) -> Result<bool> {
         ["vm", kernel, "--", command @ ..] if !command.is_empty() => vm::command_line(kernel, command),
         ["rootfs", name] => rootfs::print(name),
         ["lint"] => lint::all(),
+        ["fuzz", options @ ..] => fuzz::command_line(options),
         ["package"] => package::all(),
         _ => Err(USAGE.into()),
     }

@@ -19,6 +19,8 @@ pub(crate) const MACHINE: [(&str, &str); 4] = [
     ("/sbin/depmod", "kmod"),
     ("/bin/busybox", "busybox-static"),
 ];
+/// For fuzzing: libFuzzer is compiled.
+pub(crate) const FUZZ: [(&str, &str); 1] = [("/usr/bin/c++", "g++")];
 /// For root file systems.
 pub(crate) const ROOTFS: [(&str, &str); 1] = [("/usr/bin/mmdebstrap", "mmdebstrap")];
 

@@ -114,7 +114,7 @@ impl User {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidConfig`] for an empty part, a number beyond 4294967294, and a name longer than 255 bytes, with a
-/// control character, white space or a colon in it, or with a `+` or `-` before it.
+/// control character, white space or a colon in it, or with a `+`, `-` or `#` before it.
 impl FromStr for User {
     type Err = Error;
 
@@ -207,9 +207,9 @@ impl Who {
                 Err(_) => format!("{what} {name}: beyond {}, the last id", INVALID - 1),
             });
         }
-        // What could end a line or a field of the files, and the marks of compat entries (nsswitch.conf(5)).
+        // What could end a line or a field of the files, the mark of a comment, and those of compat entries (nsswitch.conf(5)).
         let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == ',';
-        if name.starts_with(['+', '-']) || name.contains(odd) {
+        if name.starts_with(['+', '-', '#']) || name.contains(odd) {
             return invalid(format!("{what} {name:?}: neither a number nor a name"));
         }
         Ok(())
@@ -269,6 +269,7 @@ mod tests {
             "a\nb",
             " 1",
             "a,b",
+            "#10",
             &long,
         ] {
             assert_eq!(kind(text), Some(ErrorKind::InvalidConfig), "{text:?}");

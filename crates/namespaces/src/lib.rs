@@ -12,6 +12,9 @@ mod encode;
 mod endpoint;
 mod error;
 mod filesystem;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod held;
 mod id_helpers;
 mod id_map;
@@ -42,19 +45,19 @@ mod terminal;
 mod usage;
 mod winch;
 mod window;
-#[cfg_attr(not(test), expect(dead_code, reason = "the launcher's half of the format"))]
+#[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "the launcher's half of the format"))]
 mod wire;
 
 // The launcher's half, as far as tests read plans.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
 #[path = "../launcher/channel.rs"]
 mod channel;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
 #[path = "../launcher/operation.rs"]
 mod operation;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
 #[path = "../launcher/run.rs"]
 mod run;
