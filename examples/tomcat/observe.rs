@@ -36,7 +36,7 @@ pub(crate) fn print(container: &Container) -> Result<(), Box<dyn Error>> {
 /// The limits as the kernel has them, and the use so far.
 pub(crate) fn usage(container: &Container) -> Result<(), Box<dyn Error>> {
     println!("  limits:");
-    for group in container.cgroup().paths() {
+    for group in container.cgroup().map(isolate::cgroups::Cgroup::paths).unwrap_or_default() {
         for file in ["memory.max", "memory.limit_in_bytes", "cpu.max", "cpu.cfs_quota_us", "pids.max"] {
             if let Ok(value) = fs::read_to_string(group.join(file)) {
                 println!("    {}: {}", group.join(file).display(), value.trim());

@@ -1,16 +1,20 @@
 //! A started container.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::time::Duration;
 
-use isolate_cgroups::{Cgroup, Stats};
-use isolate_namespaces::Child;
+use isolate_cgroups::{Bytes, Cgroup, Stats};
+use isolate_namespaces::{Child, Signal, Terminal};
 use isolate_netns::Publish;
 
 use crate::builder::ContainerBuilder;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exec::Exec;
+use crate::inside::Inside;
+use crate::outcome::{Outcome, Usage};
 use crate::undo::Undo;
 
 /// A started container.
@@ -29,9 +33,12 @@ pub struct Container {
     pub stdout: Option<ChildStdout>,
     /// The reading end of its standard error, if that is a pipe.
     pub stderr: Option<ChildStderr>,
+    /// The other side of its terminal, if it has one.
+    pub terminal: Option<Terminal>,
     name: String,
     address: Option<IpAddr>,
     published: Vec<Publish>,
+    inside: Inside,
     undo: Undo,
 }
 
@@ -41,11 +48,22 @@ impl Container {
         ContainerBuilder::new()
     }
 
-    pub(crate) fn new(name: &str, address: Option<IpAddr>, published: Vec<Publish>, mut undo: Undo) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        address: Option<IpAddr>,
+        published: Vec<Publish>,
+        inside: Inside,
+        mut undo: Undo,
+    ) -> Self {
         let pipes =
             undo.child.as_mut().map(|child| (child.stdin.take(), child.stdout.take(), child.stderr.take()));
         let (stdin, stdout, stderr) = pipes.unwrap_or_default();
-        Self { stdin, stdout, stderr, name: name.to_owned(), address, published, undo }
+        let terminal = undo.child.as_mut().and_then(|child| child.terminal.take());
+        Self { stdin, stdout, stderr, terminal, name: name.to_owned(), address, published, inside, undo }
+    }
+
+    pub(crate) fn inside(&self) -> &Inside {
+        &self.inside
     }
 
     /// Its name.
@@ -54,7 +72,7 @@ impl Container {
         &self.name
     }
 
-    /// The number of its first process in the caller's pid namespace. Inside it is 1.
+    /// The number of its first process in the caller's pid namespace. Inside it is 1: an [init](ContainerBuilder::init), or its command.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child().id()
@@ -72,15 +90,77 @@ impl Container {
         &self.published
     }
 
-    /// The control group that all its processes are in.
-    pub fn cgroup(&self) -> &Cgroup {
-        // Filled before a Container is made, taken when it is consumed.
-        self.undo.cgroup.as_ref().unwrap_or_else(|| unreachable!("a started container has a control group"))
+    /// What user and group 0 inside are outside, where it has a range of ids of its own. `None`: root inside is the caller.
+    #[must_use]
+    pub fn root_outside(&self) -> Option<[u32; 2]> {
+        self.inside.root
+    }
+
+    /// The control group that all its processes are in. A container of an ordinary user need not have one.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.undo.cgroup.as_ref()
     }
 
     /// What it has used so far: processor time, memory, processes.
     pub fn stats(&self) -> Result<Stats> {
-        self.cgroup().stats().map_err(|e| self.said(e))
+        self.group()?.stats().map_err(|e| self.said(e))
+    }
+
+    /// One more program in it, as `docker exec`.
+    ///
+    /// ```no_run
+    /// # fn main() -> isolate::Result<()> {
+    /// # let container = isolate::Container::builder().command(["sleep", "9"]).start()?;
+    /// let status = container.exec("touch").arg("/tmp/here").status()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn exec(&self, program: impl AsRef<OsStr>) -> Exec<'_> {
+        Exec::new(self, program.as_ref())
+    }
+
+    /// Lets all its processes stand still, and returns when they do.
+    #[doc(alias = "freeze")]
+    pub fn pause(&self) -> Result<()> {
+        self.group()?.freeze().map_err(|e| self.said(e))
+    }
+
+    /// Lets them go on.
+    #[doc(alias = "thaw")]
+    #[doc(alias = "unpause")]
+    pub fn resume(&self) -> Result<()> {
+        self.group()?.thaw().map_err(|e| self.said(e))
+    }
+
+    /// Waits for the end of its command, and says how it was.
+    pub fn outcome(&mut self) -> Result<Outcome> {
+        let status = self.wait()?;
+        let oom_kills = match self.undo.cgroup.as_ref().map(Cgroup::stats) {
+            Some(stats) => stats.map_err(|e| self.said(e))?.memory.oom_kills.unwrap_or(0),
+            None => 0,
+        };
+        Ok(Outcome::of(status, self.child().timed_out(), oom_kills))
+    }
+
+    /// What it has used, the whole tree of its processes, once [`wait`](Self::wait) or one of its kind has given a status; before that,
+    /// all but the wall time is what it has used so far. What its start took does not count.
+    pub fn usage(&self) -> Result<Usage> {
+        let of_child = self.child().usage().unwrap_or_default();
+        let mut usage = Usage {
+            user: of_child.user,
+            system: of_child.system,
+            wall: of_child.wall,
+            peak_memory: None,
+            max_rss: Bytes::new(of_child.max_rss),
+        };
+        if let Some(cgroup) = &self.undo.cgroup {
+            let stats = cgroup.stats().map_err(|e| self.said(e))?;
+            let (user, system) = self.child().start_time();
+            usage.user = stats.cpu.user.saturating_sub(user);
+            usage.system = stats.cpu.system.saturating_sub(system);
+            usage.peak_memory = stats.memory.peak;
+        }
+        Ok(usage)
     }
 
     /// Waits for the end of its first process, with which all others end. Closes [`stdin`](Self::stdin) first.
@@ -110,11 +190,10 @@ impl Container {
 
     /// Asks it to end, by SIGTERM to its first process, and kills it if it has not ended after `grace`.
     ///
-    /// A first process that has not installed a handler for SIGTERM does not get the signal (pid_namespaces(7)): a shell or a
-    /// `sleep` as the container's command takes the whole grace.
+    /// Its [init](ContainerBuilder::init) passes the signal on. Without one, a command that has no handler for SIGTERM does not get it
+    /// (pid_namespaces(7)), and takes the whole grace.
     pub fn stop(&mut self, grace: Duration) -> Result<ExitStatus> {
-        const SIGTERM: i32 = 15;
-        self.child().signal(SIGTERM).map_err(|e| self.said(e))?;
+        self.signal(Signal::TERM)?;
         if let Some(status) = self.wait_timeout(grace)? {
             return Ok(status);
         }
@@ -122,17 +201,48 @@ impl Container {
         self.wait()
     }
 
+    /// Sends a signal to its command, by the pidfd. No error if it has ended. SIGKILL ends everything in it.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let container = isolate::Container::builder().command(["sleep", "9"]).start()?;
+    /// container.signal(isolate::Signal::HUP)?;
+    /// container.signal("SIGRTMIN+3".parse()?)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.child().signal(signal).map_err(|e| self.said(e))
+    }
+
     /// Kills everything that runs in it, at once.
     pub fn kill(&mut self) -> Result<()> {
-        self.cgroup().kill().map_err(|e| self.said(e))?;
+        if let Some(cgroup) = &self.undo.cgroup {
+            cgroup.kill().map_err(|e| self.said(e))?;
+        }
         // Also where the group cannot kill, as long as the kernel has not got that file.
         self.child_mut().kill().map_err(|e| self.said(e))
+    }
+
+    /// Lets it go on for itself, also beyond the caller's end; returns its name. When it has ended, the next user of this library takes
+    /// back what it had, or [`sweep`](crate::sweep).
+    pub fn detach(mut self) -> Result<String> {
+        self.undo.detach().map_err(|e| self.said(e))?;
+        Ok(self.name.clone())
     }
 
     /// Kills it if it runs, and removes everything it had. Goes on after an error, and reports all of them.
     pub fn remove(mut self) -> Result<()> {
         let errors = self.undo.unwind();
         Error::all(errors).map_err(|e| e.of(format!("container `{}`", self.name)))
+    }
+
+    fn group(&self) -> Result<&Cgroup> {
+        self.undo.cgroup.as_ref().ok_or_else(|| {
+            let what = format!("container `{}`: it has no control group", self.name);
+            Error::new(ErrorKind::Unsupported, what).with_hint(
+                "an ordinary user wants one that is delegated: systemd-run --user --scope -p Delegate=yes",
+            )
+        })
     }
 
     fn child(&self) -> &Child {

@@ -16,14 +16,21 @@ const RESOLVERS: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.c
 /// How many symbolic links are followed (as path_resolution(7)).
 const LINKS: usize = 40;
 
-/// Writes them into the container's state directory.
-pub(crate) fn write(state: &Path, hostname: &str, name: &str, address: Option<IpAddr>) -> Result<()> {
+/// Writes them into the container's state directory; they belong to `owner`, or to the caller.
+pub(crate) fn write(
+    state: &Path,
+    hostname: &str,
+    name: &str,
+    address: Option<IpAddr>,
+    owner: Option<u32>,
+) -> Result<()> {
     let host = NAMES.map(|file| state.join(file));
     let contents = [hosts(hostname, name, address), format!("{hostname}\n"), resolv_conf(address.is_some())];
     for (path, content) in host.iter().zip(contents) {
         // Readable for all inside, whatever the caller's umask is.
         let written = fs::write(path, content)
-            .and_then(|()| fs::set_permissions(path, PermissionsExt::from_mode(0o644)));
+            .and_then(|()| fs::set_permissions(path, PermissionsExt::from_mode(0o644)))
+            .and_then(|()| std::os::unix::fs::chown(path, owner, owner));
         written.map_err(|e| Error::io(path.display(), &e))?;
     }
     Ok(())

@@ -120,7 +120,7 @@ fn overlay() -> Finding {
 }
 
 fn scratch() -> Finding {
-    let detail = match Scratch::choose("x") {
+    let detail = match Scratch::choose("x", has_sys_admin()) {
         Scratch::Disk(path) => format!("on the disk, below {}", path.parent().unwrap_or(&path).display()),
         Scratch::Memory => "in memory: the disk's file system cannot hold them".into(),
     };

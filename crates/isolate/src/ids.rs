@@ -17,7 +17,7 @@ pub(crate) mod subids;
 /// Ids of a container: all that a system uses of itself, `nobody` (65534) included.
 pub(crate) const COUNT: u32 = 65_536;
 /// Ranges lie from here on, above those that systemd-nspawn takes (0x0008_0000 to 0x6fff_ffff),
-const FIRST: u32 = 0x7000_0000;
+pub(crate) const FIRST: u32 = 0x7000_0000;
 /// and end below the range for foreign images (0x7ffe_0000; both: systemd's UIDS-GIDS.md) and 2³¹, from where on programs
 /// that keep an id in a signed number go wrong.
 const END: u32 = 0x7ffe_0000;

@@ -3,18 +3,23 @@
 
 mod attach;
 mod builder;
+mod compile;
+mod confinement;
 mod container;
 mod error;
+mod exec;
 mod files;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
-#[cfg_attr(not(test), expect(dead_code, reason = "the start will use it"))]
 mod ids;
+mod inside;
 mod mount;
 mod name;
 mod network;
+mod origin;
+mod outcome;
 mod parcel;
 mod plan;
 mod ports;
@@ -24,22 +29,31 @@ mod start;
 mod store;
 mod sweep;
 mod undo;
-#[cfg_attr(not(test), expect(dead_code, reason = "the start will use it"))]
 mod user;
+mod user_namespace;
 
 pub use attach::Attach;
 pub use builder::ContainerBuilder;
 pub use container::Container;
 pub use error::{Error, ErrorKind, Result};
+pub use exec::{Exec, ExecChild};
 pub use host::{Finding, Host};
 pub use mount::Mount;
+pub use origin::Origin;
+pub use outcome::{Outcome, Run, Usage};
 pub use plan::Plan;
 pub use rootfs::Rootfs;
 pub use sweep::sweep;
 pub use user::{Group, User};
+pub use user_namespace::UserNamespace;
 
 pub use isolate_cgroups::{Bytes, Limits, Stats};
-pub use isolate_namespaces::Stdio;
+#[cfg(feature = "landlock")]
+pub use isolate_namespaces::Landlock;
+pub use isolate_namespaces::{
+    Capabilities, CpuSet, IoPriority, Namespace, Resource, ResourceLimit, Scheduler, Seccomp, SeccompAction,
+    SeccompBuilder, SeccompCondition, Signal, Stdio, SystemCall, Terminal, Ulimit, WindowSize,
+};
 pub use isolate_netns::{Cidr, Publish};
 
 /// Control groups alone.

@@ -58,9 +58,20 @@ impl Mount {
         self
     }
 
-    pub(crate) fn compile(&self) -> Result<isolate_namespaces::Mount> {
+    /// The host's file or directory, of a bind.
+    pub(crate) fn source(&self) -> Option<&Path> {
+        match &self.what {
+            What::Bind(source) => Some(source),
+            What::Tmpfs => None,
+        }
+    }
+
+    pub(crate) fn compile(&self, mapped: bool) -> Result<isolate_namespaces::Mount> {
         let mount = match (&self.what, self.size) {
-            (What::Bind(source), None) => isolate_namespaces::Mount::bind(source, &self.target),
+            (What::Bind(source), None) => {
+                let bind = isolate_namespaces::Mount::bind(source, &self.target);
+                if mapped { bind.id_mapped() } else { bind }
+            }
             (What::Bind(_), Some(_)) => {
                 let what =
                     format!("mount at {}: a bind mount has the size of its source", self.target.display());

@@ -5,7 +5,7 @@ mod etc;
 mod host;
 mod scratch;
 
-pub(crate) use compile::{Layout, compile};
+pub(crate) use compile::{Layout, Way, compile};
 pub(crate) use scratch::{Preparation, Scratch};
 
 use std::path::{Path, PathBuf};

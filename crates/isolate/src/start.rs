@@ -1,50 +1,38 @@
 //! A start: what is made, in which order.
 
-use std::ffi::OsStr;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::fd::OwnedFd;
 
-use isolate_cgroups::{Cgroup, Limits};
-use isolate_namespaces::{Command, Held, Mount, Namespace};
+use isolate_cgroups::{Cgroup, ErrorKind as GroupErrorKind, Limits};
+use isolate_namespaces::{Held, Namespace};
 use isolate_netns::{NetworkNamespace, Port, Reservation};
 
-use crate::attach::{Attach, Mode};
+use crate::attach::Mode;
 use crate::builder::ContainerBuilder;
+use crate::compile::{self, Compiled, INTERFACE};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::ids;
 use crate::name;
 use crate::network::{self, Lease};
 use crate::parcel;
 use crate::plan::Plan;
 use crate::ports;
 use crate::record::{Network, Record};
-use crate::rootfs::{self, Layout, Scratch};
+use crate::rootfs;
 use crate::store::Store;
 use crate::sweep;
 use crate::undo::Undo;
 
-/// A container's umask, as Docker's.
-const UMASK: u32 = 0o022;
-/// Its search path, unless the description has another.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The size of /dev/shm, as Docker's.
-const SHM: u64 = 64 << 20;
-
-/// The container's end of its veth pair.
-const INTERFACE: &str = "eth0";
-
-/// What a description comes to, before anything is made.
-struct Compiled {
-    command: Command,
-    layout: Layout,
-    attach: Attach,
-}
+/// How many processes and threads a container may have unless its limits say otherwise.
+const PIDS: u32 = 4096;
 
 pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     let state = Store::path()?.join("containers").join(name);
     let group = group_name(name);
-    let compiled = compile(builder, name, &group, &state)?;
+    let privileged = crate::host::has_sys_admin();
+    let mut compiled = compile::compile(builder, name, &group, &state, privileged)?;
     let bridged = compiled.attach.mode == Mode::Bridge;
     let mut before = vec![format!("lock {}", state.display())];
     before.extend(builder.publish.iter().map(|publish| format!("reserve the host port of {publish}")));
@@ -52,20 +40,27 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
         before.push(network::words());
         before.push("lease an address on it".into());
     }
+    before.extend(compiled.decision.words());
     before.extend(compiled.layout.preparations.iter().map(rootfs::Preparation::words));
     before.push(format!("write hosts, hostname and resolv.conf to {}", state.display()));
-    before.push(format!("make control group {group}"));
-    before.extend(limits(&builder.limits));
+    if privileged {
+        before.push(format!("make control group {group}"));
+        before.extend(limits_in_words(&with_defaults(&builder.limits)));
+    } else {
+        before.push(format!("make control group {group}, where one is delegated to this user"));
+        before.extend(limits_in_words(&builder.limits));
+    }
     let mut held = Vec::new();
     if bridged {
         held.push("connect the container's network namespace to the bridge".to_owned());
         held.extend(builder.publish.iter().map(|publish| format!("publish {publish}")));
     }
+    compiled.map_ids(ids::FIRST);
     Ok(Plan { before, launch: compiled.command.plan()?, held })
 }
 
 /// The limits in words.
-fn limits(limits: &Limits) -> Vec<String> {
+fn limits_in_words(limits: &Limits) -> Vec<String> {
     let one = |what: &str, value: Option<String>| value.map(|value| format!("limit its {what} to {value}"));
     let all = [
         one("memory", limits.get_memory().map(|bytes| bytes.to_string())),
@@ -78,33 +73,45 @@ fn limits(limits: &Limits) -> Vec<String> {
 }
 
 pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container> {
-    privileged()?;
+    let privileged = crate::host::has_sys_admin();
     let store = Store::open()?;
     let group = group_name(name);
     let state = store.container(name);
-    let Compiled { mut command, layout, attach } = compile(builder, name, &group, &state)?;
-    if !layout.overlays.is_empty() {
+    let mut compiled = compile::compile(builder, name, &group, &state, privileged)?;
+    if !compiled.layout.overlays.is_empty() {
         isolate_overlay::supported()?;
     }
 
     let reservations = ports::reserve(&builder.publish, &store)?;
     let mut record = Record::new(name, group.clone());
     record.published = reservations.iter().map(|reservation| reservation.publish().to_string()).collect();
-    let mut undo = claim(&store, record, &layout, &attach)?;
-    for preparation in &layout.preparations {
-        preparation.make()?;
+    let mut undo = claim(&store, record, &compiled)?;
+    let base = undo.ids.as_ref().map(|range| range.base);
+    if let Some(base) = base {
+        compiled.map_ids(base);
     }
-    for overlay in &layout.overlays {
-        overlay.check()?;
+    let owner = base.or(compiled.joined.map(|root| root[0]));
+    for preparation in &compiled.layout.preparations {
+        preparation.make(owner)?;
+    }
+    if privileged {
+        compiled.layout.overlays.iter().try_for_each(isolate_overlay::Overlay::check)?;
     }
     let address = undo.lease.as_ref().map(|lease| IpAddr::V4(lease.address));
     let hostname = builder.hostname.as_deref().unwrap_or(name);
-    files::write(&state, hostname, name, address)?;
+    files::write(&state, hostname, name, address, owner)?;
 
-    let cgroup = Cgroup::create(group)?;
-    command.cgroup(cgroup.try_clone_fd()?).cgroup_files(cgroup.join_files()?);
-    let cgroup = undo.cgroup.insert(cgroup);
-    cgroup.apply(&builder.limits)?;
+    let command = &mut compiled.command;
+    undo.cgroup = group_for(&group, &builder.limits, privileged)?;
+    if let Some(cgroup) = &undo.cgroup {
+        if compiled.joined.is_some() {
+            // From another user namespace nothing is born into a group of ours.
+            command.cgroup_files([cgroup.procs_file()?]);
+        } else {
+            command.cgroup(cgroup.try_clone_fd()?);
+        }
+        command.cgroup_files(cgroup.join_files()?);
+    }
 
     if let Some(entry) = &undo.entry {
         command.keep(entry.share_lock()?);
@@ -118,13 +125,55 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     if let Some(lease) = &undo.lease {
         undo.port = Some(connect(lease, &held, &reservations)?);
     }
+    let entrances = if privileged { Vec::new() } else { entrances(&held)? };
     undo.child = Some(held.release()?);
     let published = reservations.iter().map(Reservation::publish).collect();
-    Ok(Container::new(name, address, published, undo))
+    let root = base.map(|base| [base, base]).or(compiled.joined);
+    let inside = compiled.inside(builder, hostname, root, entrances);
+    Ok(Container::new(name, address, published, inside, undo))
+}
+
+fn with_defaults(limits: &Limits) -> Limits {
+    let limits = limits.clone();
+    if limits.get_pids().is_some() { limits } else { limits.pids(PIDS) }
+}
+
+/// Its control group, with its limits. Without privileges there need not be one, if no limit was asked for.
+fn group_for(name: &str, limits: &Limits, privileged: bool) -> Result<Option<Cgroup>> {
+    let cgroup = match Cgroup::create(name) {
+        Err(_) if !privileged && *limits == Limits::new() => return Ok(None),
+        Err(e) if !privileged => {
+            return Err(Error::from(e).with_hint(
+                "limits want a control group that is delegated to this user: systemd-run --user --scope -p Delegate=yes",
+            ));
+        }
+        other => other?,
+    };
+    match cgroup.apply(&with_defaults(limits)) {
+        // What nobody asked for by name is not worth a failure where it cannot be had.
+        Err(e) if e.kind() == GroupErrorKind::Unsupported && limits.get_pids().is_none() => cgroup.apply(limits)?,
+        other => other?,
+    }
+    Ok(Some(cgroup))
+}
+
+/// The namespaces of a child that waits, for what is executed in them later: the kernel shows those of its init to root alone. The
+/// user namespace first, which gives the rights to the others.
+fn entrances(held: &Held) -> Result<Vec<OwnedFd>> {
+    let kinds =
+        [Namespace::User, Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Net, Namespace::Mount];
+    kinds
+        .iter()
+        .map(|kind| {
+            let path = format!("/proc/{}/ns/{kind}", held.id());
+            std::fs::File::open(&path).map(Into::into).map_err(|e| Error::io(path, &e))
+        })
+        .collect()
 }
 
 /// The name, the address and the record, before anything is made that could be left behind.
-fn claim(store: &Store, mut record: Record, layout: &Layout, attach: &Attach) -> Result<Undo> {
+fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo> {
+    let (layout, attach) = (&compiled.layout, &compiled.attach);
     let guard = store.lock()?;
     sweep::first(store, &guard)?;
     let entry = match store.create(&guard, &record.name) {
@@ -148,6 +197,9 @@ fn claim(store: &Store, mut record: Record, layout: &Layout, attach: &Attach) ->
             record.network = Some(Network { bridge: network::DEFAULT.into(), address: lease.address.into() });
         }
         undo.lease = lease;
+        if compiled.decision.is_mapped() && compiled.joined.is_none() {
+            undo.ids = Some(ids::take(store, &guard, &record.name, layout.range)?);
+        }
         undo.entry.as_ref().map_or(Ok(()), |entry| entry.write(&record))
     });
     // Taking back wants the lock.
@@ -165,85 +217,7 @@ fn connect(lease: &Lease, held: &Held, reservations: &[Reservation]) -> Result<P
     Ok(port)
 }
 
-fn compile(builder: &ContainerBuilder, name: &str, id: &str, state: &Path) -> Result<Compiled> {
-    name::check(name)?;
-    let attach = builder.mode();
-    if attach.mode != Mode::Bridge {
-        let refused =
-            |what| Error::new(ErrorKind::InvalidConfig, what).with_hint("put it on Attach::bridge()");
-        if let Some(publish) = builder.publish.first() {
-            return Err(refused(format!("cannot publish {publish}: the container is not on a bridge")));
-        }
-        if let Some(address) = attach.address {
-            return Err(refused(format!(
-                "cannot have the address {address}: the container is not on a bridge"
-            )));
-        }
-    }
-    let layout = rootfs::compile(&builder.rootfs, Scratch::choose(id), state)?;
-    let mut command = program(builder, name)?;
-    command.unshare(Namespace::CONTAINER.into_iter().filter(|kind| *kind != Namespace::Net));
-    if attach.mode != Mode::Host {
-        command.loopback_up();
-    }
-    command.root(layout.root.clone());
-    if let Some(scratch) = &layout.scratch {
-        command.scratch(scratch.clone());
-    }
-    for mount in layout.mounts.iter().cloned().chain(standard_mounts()).chain(files::mounts(state, &layout)) {
-        command.mount(mount);
-    }
-    for mount in &builder.mounts {
-        command.mount(mount.compile()?);
-    }
-    Ok(Compiled { command, layout, attach })
-}
-
-fn program(builder: &ContainerBuilder, name: &str) -> Result<Command> {
-    let [program, args @ ..] = builder.command.as_slice() else {
-        return Err(Error::new(ErrorKind::InvalidConfig, "no command")
-            .with_hint("say what to run by `.command([…])`"));
-    };
-    let hostname = builder.hostname.as_deref().unwrap_or(name);
-    let mut command = Command::new(program);
-    command.args(args).env_clear().env("PATH", PATH).env("HOME", "/root").env("HOSTNAME", hostname);
-    for (key, value) in &builder.env {
-        command.env(key, value);
-    }
-    let [stdin, stdout, stderr] = builder.stdio.clone();
-    if let Some(stdin) = stdin {
-        command.stdin(stdin);
-    }
-    if let Some(stdout) = stdout {
-        command.stdout(stdout);
-    }
-    if let Some(stderr) = stderr {
-        command.stderr(stderr);
-    }
-    // A session of its own: its processes cannot reach the caller's terminal by ioctl_tty(2).
-    command.new_session().umask(UMASK).hostname(OsStr::new(hostname));
-    if let Some(directory) = &builder.workdir {
-        command.current_dir(directory);
-    }
-    Ok(command)
-}
-
-fn standard_mounts() -> [Mount; 6] {
-    [Mount::proc(), Mount::dev(), Mount::devpts(), Mount::shm(SHM), Mount::mqueue(), Mount::sysfs()]
-}
-
 /// Unique for as long as the record exists, also among users with state directories of their own.
 fn group_name(name: &str) -> String {
     format!("isolate-{name}-{}", name::random())
-}
-
-fn privileged() -> Result<()> {
-    if crate::host::has_sys_admin() {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::PermissionDenied,
-        "this user may not make namespaces, mounts and control groups",
-    )
-    .with_hint("run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN)"))
 }

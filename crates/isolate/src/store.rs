@@ -37,7 +37,8 @@ pub(crate) struct Entry {
 }
 
 impl Store {
-    /// `/run/isolate` for root, else `$XDG_RUNTIME_DIR/isolate`. Made if missing, for its owner only.
+    /// `/run/isolate` for root, else `$XDG_RUNTIME_DIR/isolate`; without that `/run/user/UID/isolate` or `/tmp/isolate-UID`. Made if
+    /// missing, for its owner only.
     pub(crate) fn open() -> Result<Self> {
         Self::at(Self::path()?)
     }
@@ -57,13 +58,18 @@ impl Store {
             return Ok(PathBuf::from("/run/isolate"));
         }
         match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(directory) if Path::new(&directory).is_absolute() => {
-                Ok(Path::new(&directory).join("isolate"))
-            }
-            _ => Err(Error::new(ErrorKind::InvalidConfig, "no state directory: XDG_RUNTIME_DIR is not set")
-                .with_hint(
-                    "log in through a session manager, or set it to a directory of your own on a tmpfs",
-                )),
+            Some(directory) if Path::new(&directory).is_absolute() => Ok(Path::new(&directory).join("isolate")),
+            _ => Ok(Self::of_user(rustix::process::geteuid().as_raw())),
+        }
+    }
+
+    /// Without a session manager's word: its directory all the same, if it is there, else one below /tmp that is checked to be this
+    /// user's alone.
+    fn of_user(uid: u32) -> PathBuf {
+        let session = PathBuf::from(format!("/run/user/{uid}"));
+        match fs::metadata(&session) {
+            Ok(metadata) if metadata.is_dir() && metadata.uid() == uid => session.join("isolate"),
+            _ => PathBuf::from(format!("/tmp/isolate-{uid}")),
         }
     }
 
@@ -174,10 +180,13 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let failed = |e| Error::io(format!("state directory {}", path.display()), &e);
     DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(failed)?;
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
-    if metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() {
+    if metadata.is_dir()
+        && metadata.uid() == rustix::process::geteuid().as_raw()
+        && metadata.mode() & 0o022 == 0
+    {
         return Ok(());
     }
-    let why = format!("state directory {}: it is another user's", path.display());
+    let why = format!("state directory {}: it is another user's, or others may write there", path.display());
     Err(Error::new(ErrorKind::PermissionDenied, why)
         .with_hint("remove it, or set XDG_RUNTIME_DIR to a directory of your own"))
 }

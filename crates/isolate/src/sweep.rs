@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use isolate_cgroups::{Cgroup, ErrorKind as GroupErrorKind};
 
 use crate::error::{Error, Result};
+use crate::ids;
 use crate::network;
 use crate::record::Record;
 use crate::store::{Guard, Store};
@@ -56,6 +57,7 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
         errors.extend(entry.remove(guard).err());
     }
     errors.extend(orphaned_leases(store, guard).err());
+    errors.extend(ids::sweep(store, guard).err());
     Error::all(errors).map(|()| swept)
 }
 

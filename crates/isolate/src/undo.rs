@@ -8,6 +8,7 @@ use isolate_namespaces::Child;
 use isolate_netns::Port;
 
 use crate::error::{Error, Result};
+use crate::ids::IdRange;
 use crate::network::Lease;
 use crate::store::{Entry, Store};
 
@@ -17,6 +18,7 @@ pub(crate) struct Undo {
     store: Store,
     pub(crate) entry: Option<Entry>,
     pub(crate) lease: Option<Lease>,
+    pub(crate) ids: Option<IdRange>,
     /// Directories on a disk.
     pub(crate) directories: Vec<PathBuf>,
     pub(crate) cgroup: Option<Cgroup>,
@@ -30,11 +32,29 @@ impl Undo {
             store,
             entry: Some(entry),
             lease: None,
+            ids: None,
             directories: Vec::new(),
             cgroup: None,
             child: None,
             port: None,
         }
+    }
+
+    /// Gives up the duty, for a container that outlives its owner: its monitor holds the lock on its record from here on, and whoever
+    /// finds that free takes everything back.
+    pub(crate) fn detach(&mut self) -> Result<()> {
+        if let Some(child) = self.child.take() {
+            child.detach()?;
+        }
+        if let Some(port) = self.port.take() {
+            drop(port.keep()); // the monitor holds the host ports, too
+        }
+        if let Some(cgroup) = self.cgroup.take() {
+            cgroup.keep();
+        }
+        self.directories.clear();
+        (self.lease, self.ids, self.entry) = (None, None, None);
+        Ok(())
     }
 
     /// Goes on after an error, and gives them all.
@@ -58,6 +78,9 @@ impl Undo {
         }
         if let Some(lease) = self.lease.take() {
             note(self.store.lock().and_then(|guard| lease.give_back(&guard)));
+        }
+        if let Some(ids) = self.ids.take() {
+            note(self.store.lock().and_then(|guard| ids.give_back(&guard)));
         }
         if let Some(entry) = self.entry.take() {
             note(entry.clear());

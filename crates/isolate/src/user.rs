@@ -74,6 +74,13 @@ pub(crate) struct Resolved {
     pub name: Option<OsString>,
 }
 
+impl Resolved {
+    /// User 0, whatever the root says of it.
+    pub(crate) fn root() -> Self {
+        Self { uid: 0, gid: 0, groups: Vec::new(), home: PathBuf::from("/root"), name: None }
+    }
+}
+
 impl User {
     /// By number. Group and home are those that `/etc/passwd` lists for it, else group 0 and `/`.
     pub fn id(uid: u32) -> Self {

@@ -138,23 +138,35 @@ pub(crate) fn map_range(command: &mut Command, base: u32) {
 
 /// The maps of an ordinary user.
 pub(crate) fn map_own(command: &mut Command) {
-    let helpers = ["newuidmap", "newgidmap"];
-    let installed = |name: &&str| ["/usr/bin", "/bin", "/usr/local/bin"].iter().any(|d| Path::new(d).join(name).exists());
-    let range = |file: &str| {
-        let uid = rustix::process::geteuid().as_raw();
-        let text = fs::read(file).ok()?;
-        subids::subids(&text, &user_name(uid).unwrap_or_default(), uid).into_iter().max_by_key(|(_, count)| *count)
+    let (uids, gids) = match subordinate() {
+        Some([(uid, uids), (gid, gids)]) => {
+            (IdMap::root_is_caller_and(uid, uids), IdMap::root_is_caller_and(gid, gids))
+        }
+        None => (IdMap::root_is_caller(), IdMap::root_is_caller()),
     };
-    let ranges = helpers.iter().all(installed).then(|| Some((range("/etc/subuid")?, range("/etc/subgid")?)));
-    match ranges.flatten() {
-        Some(((uid, uids), (gid, gids))) => {
-            command.uid_map(IdMap::root_is_caller_and(uid, uids.min(COUNT)));
-            command.gid_map(IdMap::root_is_caller_and(gid, gids.min(COUNT)));
-        }
-        None => {
-            command.uid_map(IdMap::root_is_caller()).gid_map(IdMap::root_is_caller());
-        }
+    command.uid_map(uids).gid_map(gids);
+}
+
+/// Whether an ordinary user has more than its own ids.
+pub(crate) fn has_subordinate_ids() -> bool {
+    subordinate().is_some()
+}
+
+/// The ranges of user and group ids that the helpers would give this user: first id and how many.
+fn subordinate() -> Option<[(u32, u32); 2]> {
+    let installed = |name: &&str| {
+        ["/usr/bin", "/bin", "/usr/local/bin"].iter().any(|place| Path::new(place).join(name).exists())
+    };
+    if !["newuidmap", "newgidmap"].iter().all(installed) {
+        return None;
     }
+    let uid = rustix::process::geteuid().as_raw();
+    let name = user_name(uid).unwrap_or_default();
+    let range = |file: &str| {
+        let most = subids::subids(&fs::read(file).ok()?, &name, uid).into_iter().max_by_key(|(_, count)| *count)?;
+        Some((most.0, most.1.min(COUNT - 1)))
+    };
+    Some([range("/etc/subuid")?, range("/etc/subgid")?])
 }
 
 /// By the host's `/etc/passwd`.

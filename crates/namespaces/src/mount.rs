@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::filesystem::{Entry, Filesystem, NODEV, NOSUID, RDONLY};
+use crate::filesystem::{Entry, Filesystem, NODEV, NOEXEC, NOSUID, RDONLY};
 
 /// A mount in the child's own mount namespace; missing mount points are made. The target is resolved inside the child's
 /// root: a symbolic link in it cannot lead out.
@@ -42,6 +42,12 @@ impl Mount {
     /// set-user-id programs nor devices have effect there. The source is looked up by the caller when the plan is made.
     pub fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
         let what = What::Bind { source: source.as_ref().to_owned(), attributes: NOSUID | NODEV, late: None };
+        Self { what, target: target.as_ref().to_owned(), strict: false, id_mapped: false }
+    }
+
+    /// As [`bind`](Self::bind), of a device, which keeps its effect.
+    pub fn device(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
+        let what = What::Bind { source: source.as_ref().to_owned(), attributes: NOSUID | NOEXEC, late: None };
         Self { what, target: target.as_ref().to_owned(), strict: false, id_mapped: false }
     }
 
@@ -241,6 +247,12 @@ impl Root {
     #[must_use]
     pub fn read_only(self) -> Self {
         self.with(RDONLY)
+    }
+
+    /// Device nodes on it have no effect.
+    #[must_use]
+    pub fn nodev(self) -> Self {
+        self.with(NODEV)
     }
 
     /// Neither set-user-id programs nor device nodes on it have effect.

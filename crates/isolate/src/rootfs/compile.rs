@@ -1,5 +1,6 @@
 //! From a [`Rootfs`] to what is made on a disk before the start, and what the container mounts.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use isolate_namespaces::{Filesystem, Mount, Root};
@@ -7,6 +8,7 @@ use isolate_overlay::Overlay;
 
 use super::{Kind, Preparation, Rootfs, Scratch, host};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::COUNT;
 
 /// A compiled root.
 #[derive(Debug)]
@@ -28,10 +30,50 @@ pub(crate) struct Layout {
     pub layers: Vec<PathBuf>,
     /// Whether mount points can be made.
     pub makes_mount_points: bool,
+    /// Where its users are listed, topmost first.
+    pub users: Vec<PathBuf>,
+    /// First id of a range that the upper layer belongs to already.
+    pub range: Option<u32>,
+}
+
+/// How a root is to be mounted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// Its files keep their owners' numbers in a user namespace of the container's own.
+    pub mapped: bool,
+    /// By an ordinary user, in a user namespace of the container's own.
+    pub rootless: bool,
+    /// Set-user-id bits on it have no effect.
+    pub nosuid: bool,
+}
+
+impl Rootfs {
+    /// Directories of the host that must be id-mapped, if that is asked for; and the reason why this root cannot be.
+    pub(crate) fn sources(&self) -> Vec<PathBuf> {
+        match &self.kind {
+            Kind::Writable(path) | Kind::ReadOnly(path) => vec![path.clone()],
+            Kind::Layers(layers) => layers.clone(),
+            Kind::Host => host::programs().into_iter().chain(self.with.iter().cloned()).collect(),
+        }
+    }
+
+    /// An upper layer that has an owner: files in it belong to ids of the caller's user namespace, which would not be its ids.
+    pub(crate) fn owned_upper(&self) -> Option<&Path> {
+        self.upper.as_deref().filter(|upper| {
+            let filled = std::fs::read_dir(upper).is_ok_and(|mut entries| entries.next().is_some());
+            filled && range_of(upper).is_none()
+        })
+    }
+}
+
+/// The range whose root owns the directory.
+fn range_of(directory: &Path) -> Option<u32> {
+    let owner = std::fs::metadata(directory).ok()?.uid();
+    (owner >= COUNT && owner.is_multiple_of(COUNT)).then_some(owner)
 }
 
 /// `state` is the container's state directory; neither it nor the scratch need exist.
-pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path) -> Result<Layout> {
+pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path, way: Way) -> Result<Layout> {
     let directory = |path: &Path| -> Result<()> {
         let metadata =
             std::fs::metadata(path).map_err(|e| Error::io(format!("rootfs {}", path.display()), &e))?;
@@ -52,17 +94,17 @@ pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path) -> Result
     match &rootfs.kind {
         Kind::Writable(path) => {
             directory(path)?;
-            Ok(Layout::of(Root::from(path.as_path()), vec![path.clone()], true))
+            Ok(Layout::of(way.root(Root::from(path.as_path())), vec![path.clone()], true))
         }
         Kind::ReadOnly(path) => {
             directory(path)?;
-            Ok(Layout::of(Root::from(path.as_path()).read_only(), vec![path.clone()], false))
+            Ok(Layout::of(way.root(Root::from(path.as_path())).read_only(), vec![path.clone()], false))
         }
         Kind::Layers(bottom_up) => {
             bottom_up.iter().try_for_each(|path| directory(path))?;
-            layers(bottom_up, rootfs.upper.as_deref(), scratch)
+            layers(bottom_up, rootfs.upper.as_deref(), scratch, way)
         }
-        Kind::Host => the_host(&rootfs.with, scratch, state),
+        Kind::Host => the_host(&rootfs.with, scratch, state, way),
     }
 }
 
@@ -76,13 +118,15 @@ impl Layout {
             overlays: Vec::new(),
             directory: None,
             work: None,
+            users: layers.clone(),
             layers,
             makes_mount_points,
+            range: None,
         }
     }
 }
 
-fn layers(bottom_up: &[PathBuf], upper: Option<&Path>, scratch: Scratch) -> Result<Layout> {
+fn layers(bottom_up: &[PathBuf], upper: Option<&Path>, scratch: Scratch, way: Way) -> Result<Layout> {
     let [base, above @ ..] = bottom_up else {
         return Err(Error::new(ErrorKind::InvalidConfig, "rootfs: no layer"));
     };
@@ -92,20 +136,23 @@ fn layers(bottom_up: &[PathBuf], upper: Option<&Path>, scratch: Scratch) -> Resu
         let work = work_next_to(upper)?;
         let overlay = overlay.writable(upper, &work);
         seen.insert(0, upper.to_owned());
-        let mut layout = Layout::of(filesystem(&overlay)?.into(), seen, true);
+        let filesystem = way.filesystem(&overlay, bottom_up, Some((upper, &work)), false)?;
+        let mut layout = Layout::of(filesystem.into(), seen, true);
+        layout.range = range_of(upper).filter(|_| way.mapped);
         layout.preparations = vec![Preparation::Layer(upper.to_owned()), Preparation::Private(work.clone())];
         layout.overlays.push(overlay);
         layout.work = Some(work);
         return Ok(layout);
     }
     let mut layout = Layout::of(Filesystem::tmpfs().into(), seen, true);
-    layout.root = throw_away(overlay, &scratch, 0, &mut layout)?.into();
-    layout.finish(&scratch, 1);
+    layout.root = throw_away(overlay, bottom_up, &scratch, 0, &mut layout, way)?.into();
+    layout.finish(&scratch, 1, way);
     Ok(layout)
 }
 
-fn the_host(with: &[PathBuf], scratch: Scratch, state: &Path) -> Result<Layout> {
-    let mut layout = Layout::of(host::skeleton().into(), Vec::new(), true);
+fn the_host(with: &[PathBuf], scratch: Scratch, state: &Path, way: Way) -> Result<Layout> {
+    let mut layout = Layout::of(way.attributes(host::skeleton()).into(), Vec::new(), true);
+    layout.users = vec![PathBuf::from("/")];
     // In memory: a thousand small files a start would keep a disk's file system busy long after their removal.
     let etc = state.join("etc");
     layout.preparations.extend(scratch.directory().map(|path| Preparation::Private(path.to_owned())));
@@ -114,46 +161,86 @@ fn the_host(with: &[PathBuf], scratch: Scratch, state: &Path) -> Result<Layout> 
     let mut pairs = 0;
     for path in host::programs().iter().chain(with) {
         if with.contains(path) && !host::named(path)?.is_dir() {
-            layout.mounts.push(Mount::bind(path, path).read_only());
+            layout.mounts.push(way.mount(Mount::bind(path, path).read_only()));
             continue;
         }
-        let filesystem = throw_away(Overlay::on(path), &scratch, pairs, &mut layout)?;
-        layout.mounts.push(Mount::filesystem(filesystem.nodev(), path));
+        let layers = std::slice::from_ref(path);
+        let filesystem = throw_away(Overlay::on(path), layers, &scratch, pairs, &mut layout, way)?;
+        layout.mounts.push(Mount::filesystem(filesystem, path));
         pairs += 1;
     }
-    layout.finish(&scratch, pairs);
+    layout.finish(&scratch, pairs, way);
     Ok(layout)
 }
 
 impl Layout {
-    fn finish(&mut self, scratch: &Scratch, pairs: usize) {
-        self.scratch = scratch.filesystem(pairs);
+    fn finish(&mut self, scratch: &Scratch, pairs: usize, way: Way) {
+        let filesystem = scratch.filesystem(pairs);
+        self.scratch = if way.mapped { filesystem.map(Filesystem::outside) } else { filesystem };
         self.directory = scratch.directory().map(Path::to_owned);
     }
 }
 
 /// An overlay whose upper layer goes with the container, so that nothing of it need ever be written to the disk.
-fn throw_away(overlay: Overlay, scratch: &Scratch, n: usize, layout: &mut Layout) -> Result<Filesystem> {
+fn throw_away(
+    overlay: Overlay,
+    bottom_up: &[PathBuf],
+    scratch: &Scratch,
+    n: usize,
+    layout: &mut Layout,
+    way: Way,
+) -> Result<Filesystem> {
     let (upper, work, made) = scratch.pair(n);
     layout.preparations.extend(made);
     let overlay = match scratch {
         Scratch::Disk(_) => overlay.writable(&upper, &work),
         Scratch::Memory => overlay.scratch(&upper, &work),
     };
-    let overlay = overlay.volatile(true);
-    let filesystem = filesystem(&overlay)?;
+    let overlay = overlay.volatile(true).userxattr(way.rootless);
+    let filesystem = way.filesystem(&overlay, bottom_up, Some((&upper, &work)), true)?;
     layout.overlays.push(overlay);
     Ok(filesystem)
 }
 
-fn filesystem(overlay: &Overlay) -> Result<Filesystem> {
-    let parameters = overlay.parameters()?;
-    Ok(parameters.into_iter().fold(Filesystem::new("overlay"), |filesystem, parameter| {
-        match parameter.value {
-            Some(value) => filesystem.set(parameter.key, value),
-            None => filesystem.flag(parameter.key),
+impl Way {
+    fn root(self, root: Root) -> Root {
+        let root = if self.mapped { root.id_mapped() } else { root };
+        if self.nosuid { root.contained() } else { root.nodev() }
+    }
+
+    fn mount(self, mount: Mount) -> Mount {
+        if self.mapped { mount.id_mapped() } else { mount }
+    }
+
+    fn attributes(self, filesystem: Filesystem) -> Filesystem {
+        if self.nosuid { filesystem.nosuid().nodev() } else { filesystem.nodev() }
+    }
+
+    fn filesystem(
+        self,
+        overlay: &Overlay,
+        bottom_up: &[PathBuf],
+        upper: Option<(&Path, &Path)>,
+        volatile: bool,
+    ) -> Result<Filesystem> {
+        let plain = Filesystem::new("overlay");
+        if !self.mapped {
+            let parameters = overlay.parameters()?;
+            let filesystem = parameters.into_iter().fold(plain, |filesystem, parameter| match parameter.value {
+                Some(value) => filesystem.set(parameter.key, value),
+                None => filesystem.flag(parameter.key),
+            });
+            return Ok(self.attributes(filesystem));
         }
-    }))
+        let mut filesystem = bottom_up.iter().rev().fold(plain, |filesystem, layer| filesystem.layer(layer));
+        if let Some((upper, work)) = upper {
+            filesystem = filesystem.set("upperdir", upper).set("workdir", work);
+        }
+        if volatile {
+            filesystem = filesystem.flag("volatile");
+        }
+        Ok(self.attributes(filesystem).outside())
+    }
 }
 
 fn work_next_to(upper: &Path) -> Result<PathBuf> {

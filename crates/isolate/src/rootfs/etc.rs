@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, fchmod, fstat, mkdirat, openat, readlinkat, statx,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, fchmod, fchown, fstat, mkdirat, openat, readlinkat, statx,
     symlinkat,
 };
 use rustix::io::Errno;
@@ -25,8 +25,8 @@ const BIGGEST: u64 = 16 << 20;
 /// Copies `from` to `to`, which must not exist: directories that everybody may read and search, files that everybody may read,
 /// symbolic links as they are. Devices, sockets and pipes are left out, and so is another file system mounted below.
 ///
-/// Everything goes by descriptors, one statx(2) a name: a host has a thousand.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Everything goes by descriptors, one statx(2) a name: a host has a thousand. The copies belong to `owner`, or to the caller.
+pub(crate) fn copy(from: &Path, to: &Path, owner: Option<u32>) -> Result<()> {
     let failed =
         |e: Errno| Error::io(format!("cannot copy {} to {}", from.display(), to.display()), &e.into());
     let source =
@@ -35,15 +35,24 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let mount = statx(&source, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(failed)?.stx_mnt_id;
     mkdirat(CWD, to, KEPT).map_err(failed)?;
     let target = openat(CWD, to, OPEN_DIRECTORY, Mode::empty()).map_err(failed)?;
-    directory(source, &target, mount).map_err(failed)
+    directory(source, &target, mount, owner).map_err(failed)
+}
+
+/// fchown(2) for both ids, if there is another owner.
+fn give(file: &OwnedFd, owner: Option<u32>) -> rustix::io::Result<()> {
+    match owner {
+        Some(id) => fchown(file, Some(rustix::fs::Uid::from_raw(id)), Some(rustix::fs::Gid::from_raw(id))),
+        None => Ok(()),
+    }
 }
 
 const OPEN_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-fn directory(from: OwnedFd, to: &OwnedFd, mount: u64) -> rustix::io::Result<()> {
+fn directory(from: OwnedFd, to: &OwnedFd, mount: u64, owner: Option<u32>) -> rustix::io::Result<()> {
     // As if the caller had no umask.
     fchmod(to, KEPT)?;
+    give(to, owner)?;
     let mut entries = Dir::new(from)?;
     while let Some(entry) = entries.read() {
         let entry = entry?;
@@ -51,7 +60,7 @@ fn directory(from: OwnedFd, to: &OwnedFd, mount: u64) -> rustix::io::Result<()> 
         if name == c"." || name == c".." {
             continue;
         }
-        match one(entries.fd()?, to, name, mount) {
+        match one(entries.fd()?, to, name, mount, owner) {
             // Gone meanwhile, or something else in its place.
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {}
             other => other?,
@@ -60,7 +69,13 @@ fn directory(from: OwnedFd, to: &OwnedFd, mount: u64) -> rustix::io::Result<()> 
     Ok(())
 }
 
-fn one(from: BorrowedFd<'_>, to: &OwnedFd, name: &CStr, mount: u64) -> rustix::io::Result<()> {
+fn one(
+    from: BorrowedFd<'_>,
+    to: &OwnedFd,
+    name: &CStr,
+    mount: u64,
+    owner: Option<u32>,
+) -> rustix::io::Result<()> {
     let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::SIZE | StatxFlags::MNT_ID;
     // What is mounted on a name has the number of its own mount.
     let found = statx(from, name, AtFlags::SYMLINK_NOFOLLOW, wanted)?;
@@ -73,14 +88,21 @@ fn one(from: BorrowedFd<'_>, to: &OwnedFd, name: &CStr, mount: u64) -> rustix::i
         FileType::Directory if mode & DIRECTORY == DIRECTORY => {
             let source = openat(from, name, OPEN_DIRECTORY, Mode::empty())?;
             mkdirat(to, name, KEPT)?;
-            directory(source, &openat(to, name, OPEN_DIRECTORY, Mode::empty())?, mount)
+            directory(source, &openat(to, name, OPEN_DIRECTORY, Mode::empty())?, mount, owner)
         }
-        FileType::RegularFile if mode & FILE == FILE && found.stx_size <= BIGGEST => file(from, to, name),
+        FileType::RegularFile if mode & FILE == FILE && found.stx_size <= BIGGEST => {
+            file(from, to, name, owner)
+        }
         _ => Ok(()),
     }
 }
 
-fn file(from: BorrowedFd<'_>, to: &OwnedFd, name: &CStr) -> rustix::io::Result<()> {
+fn file(
+    from: BorrowedFd<'_>,
+    to: &OwnedFd,
+    name: &CStr,
+    owner: Option<u32>,
+) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let source = openat(from, name, flags, Mode::empty())?;
     // Of what is open, not of what the name was a moment ago.
@@ -91,6 +113,7 @@ fn file(from: BorrowedFd<'_>, to: &OwnedFd, name: &CStr) -> rustix::io::Result<(
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let target = openat(to, name, flags, Mode::RUSR)?;
     fchmod(&target, Mode::from_raw_mode(mode) & KEPT)?;
+    give(&target, owner)?;
     let (mut source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
     let mut buffer = [0; 16 << 10];
     let mut left = BIGGEST;
@@ -142,7 +165,7 @@ mod tests {
         symlink("shadow", from.join("link")).unwrap();
 
         let to = base.join("copy");
-        copy(&from, &to).unwrap();
+        copy(&from, &to, None).unwrap();
         let exists = |path: &str| fs::symlink_metadata(to.join(path)).is_ok();
         assert!(exists("passwd") && exists("ssl/ca") && exists("link"));
         assert!(!exists("shadow") && !exists("ssl/private") && !exists("secret"));

@@ -33,8 +33,11 @@ pub(crate) enum Preparation {
 }
 
 impl Scratch {
-    /// The place for the container of this id.
-    pub(crate) fn choose(id: &str) -> Self {
+    /// The place for the container of this id. Without privileges it is memory: a file system of the container's own.
+    pub(crate) fn choose(id: &str, privileged: bool) -> Self {
+        if !privileged {
+            return Self::Memory;
+        }
         let disk = Path::new(DISK);
         let existing = disk.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         if isolate_overlay::can_hold_upper(existing) { Self::Disk(disk.join(id)) } else { Self::Memory }
@@ -86,11 +89,12 @@ impl Preparation {
         }
     }
 
-    pub(crate) fn make(&self) -> Result<()> {
-        let (path, mode) = match self {
-            Self::Private(path) => (path, 0o700),
-            Self::Layer(path) => (path, 0o755),
-            Self::Etc(path) => return etc::copy(Path::new("/etc"), path),
+    /// What root inside sees as its own belongs to `owner`, who that is outside.
+    pub(crate) fn make(&self, owner: Option<u32>) -> Result<()> {
+        let (path, mode, owner) = match self {
+            Self::Private(path) => (path, 0o700, None),
+            Self::Layer(path) => (path, 0o755, owner),
+            Self::Etc(path) => return etc::copy(Path::new("/etc"), path, owner),
         };
         let failed = |e| Error::io(format!("cannot make directory {}", path.display()), &e);
         if let Some(parent) = path.parent() {
@@ -101,9 +105,18 @@ impl Preparation {
             // As if the caller had no umask, which it keeps.
             Ok(()) => {
                 let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-                fs::set_permissions(path, mode).map_err(failed)
+                fs::set_permissions(path, mode).map_err(failed)?;
+                std::os::unix::fs::chown(path, owner, owner).map_err(failed)
             }
-            Err(_) => Ok(()),
+            // One that is there is the caller's: it has an owner, unless nothing is in it yet.
+            Err(_) => match owner {
+                Some(_) if is_empty(path) => std::os::unix::fs::chown(path, owner, owner).map_err(failed),
+                _ => Ok(()),
+            },
         }
     }
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }

@@ -9,7 +9,7 @@ use crate::common::{NEEDS, printed, sh};
 
 /// A file of the container's group, under its name on cgroup v2 or on v1.
 fn read(container: &Container, v2: &str, v1: &str) -> String {
-    let paths = container.cgroup().paths();
+    let paths = container.cgroup().unwrap().paths();
     let files = paths.iter().flat_map(|path| [path.join(v2), path.join(v1)]);
     let text = files.filter_map(|file| fs::read_to_string(file).ok()).next();
     text.unwrap_or_else(|| panic!("{v2} or {v1} in {paths:?}")).trim().to_owned()

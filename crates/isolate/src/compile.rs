@@ -1,0 +1,360 @@
+//! From a description to a command: what can be refused by looking is refused here, and nothing is made.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use isolate_namespaces::{Command, Filesystem, Mount, Namespace};
+
+use crate::attach::{Attach, Mode};
+use crate::builder::ContainerBuilder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files;
+use crate::inside::Inside;
+use crate::name;
+use crate::origin::From;
+use crate::rootfs::{self, Layout, Scratch, Way};
+use crate::user::{Resolved, layers};
+use crate::user_namespace::{self, Decision, UserNamespace};
+
+/// A container's umask, as Docker's.
+const UMASK: u32 = 0o022;
+/// Its search path, unless the description has another.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The size of /dev/shm, as Docker's.
+const SHM: u64 = 64 << 20;
+/// The container's end of its veth pair.
+pub(crate) const INTERFACE: &str = "eth0";
+/// Programs that are inits themselves.
+const INITS: [&str; 9] =
+    ["init", "systemd", "tini", "dumb-init", "catatonit", "s6-svscan", "runit", "runit-init", "docker-init"];
+
+/// What a description comes to, before anything is made.
+pub(crate) struct Compiled {
+    pub command: Command,
+    pub layout: Layout,
+    pub attach: Attach,
+    pub decision: Decision,
+    /// What root is outside, in a user namespace of another container's.
+    pub joined: Option<[u32; 2]>,
+    kinds: Vec<Namespace>,
+}
+
+impl Compiled {
+    /// Root inside is `base` outside, where the container has a user namespace of a range of ids.
+    pub(crate) fn map_ids(&mut self, base: u32) {
+        if self.decision.is_mapped() && self.joined.is_none() {
+            user_namespace::map_range(&mut self.command, base);
+        }
+    }
+
+    /// What is executed in it later wants to know.
+    pub(crate) fn inside(
+        &self,
+        builder: &ContainerBuilder,
+        hostname: &str,
+        root: Option<[u32; 2]>,
+        entrances: Vec<OwnedFd>,
+    ) -> Inside {
+        Inside {
+            confinement: builder.confinement.clone(),
+            environment: environment(builder, hostname, None),
+            workdir: builder.workdir.clone(),
+            kinds: self.kinds.clone(),
+            root,
+            entrances,
+            may_set_groups: may_set_groups(&self.decision),
+        }
+    }
+}
+
+pub(crate) fn compile(
+    builder: &ContainerBuilder,
+    name: &str,
+    id: &str,
+    state: &Path,
+    privileged: bool,
+) -> Result<Compiled> {
+    name::check(name)?;
+    let attach = builder.mode();
+    check_network(builder, &attach, privileged)?;
+    let joined = joined(builder)?;
+    let decision = decision(builder, privileged, joined.is_some())?;
+    let way = Way {
+        mapped: decision.is_mapped(),
+        rootless: decision == Decision::Own,
+        nosuid: builder.confinement.no_new_privileges,
+    };
+    let layout = rootfs::compile(&builder.rootfs, Scratch::choose(id, privileged), state, way)?;
+    let user = user(builder, &layout)?;
+    let mut command = program(builder, name, &user)?;
+    builder.confinement.apply(&user, may_set_groups(&decision), &mut command);
+    builder.confinement.view(&mut command);
+    let kinds = namespaces(builder, &attach, decision.is_own(), &mut command)?;
+    match (&decision, joined) {
+        (Decision::Own, _) => user_namespace::map_own(&mut command),
+        (_, Some((root, from))) => {
+            if let Some(namespace) = from.open(Namespace::User)? {
+                command.join_user(namespace, root);
+            }
+        }
+        _ => {}
+    }
+    if matches!(attach.mode, Mode::None | Mode::Bridge) {
+        command.loopback_up();
+    }
+    command.root(layout.root.clone());
+    if let Some(scratch) = &layout.scratch {
+        command.scratch(scratch.clone());
+    }
+    let own = standard_mounts(&attach, way);
+    for mount in layout.mounts.iter().cloned().chain(own).chain(files::mounts(state, &layout)) {
+        command.mount(mount);
+    }
+    for (name, value) in &builder.sysctls {
+        check_sysctl(name, &kinds)?;
+        command.sysctl(name, value);
+    }
+    for device in &builder.devices {
+        command.mount(mount_device(device)?);
+    }
+    for mount in &builder.mounts {
+        command.mount(mount.compile(way.mapped)?);
+    }
+    Ok(Compiled { command, layout, attach, decision, joined: joined.map(|(root, _)| root), kinds })
+}
+
+fn check_network(builder: &ContainerBuilder, attach: &Attach, privileged: bool) -> Result<()> {
+    let refused = |what| Error::new(ErrorKind::InvalidConfig, what);
+    if attach.mode != Mode::Bridge {
+        let hint = "put it on Attach::bridge()";
+        if let Some(publish) = builder.publish.first() {
+            return Err(refused(format!("cannot publish {publish}: the container is not on a bridge"))
+                .with_hint(hint));
+        }
+        if let Some(address) = attach.address {
+            let what = format!("cannot have the address {address}: the container is not on a bridge");
+            return Err(refused(what).with_hint(hint));
+        }
+    } else if !privileged {
+        return Err(Error::new(
+            ErrorKind::PermissionDenied,
+            "this user may not connect a container to a bridge",
+        )
+        .with_hint("run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN), or choose Attach::none() or Attach::host()"));
+    }
+    Ok(())
+}
+
+/// The user namespace that comes with those of another container.
+fn joined(builder: &ContainerBuilder) -> Result<Option<([u32; 2], &From)>> {
+    let mut found: Option<([u32; 2], &From)> = None;
+    for (kind, origin) in &builder.namespaces {
+        let From::Container { pid, user: Some(root) } = &origin.0 else { continue };
+        if let Some((_, From::Container { pid: other, .. })) = found
+            && other != pid
+        {
+            let why = format!("the {kind} namespace is of another container, in another user namespace");
+            return Err(Error::new(ErrorKind::InvalidConfig, why)
+                .with_hint("share namespaces with one container, or start all with UserNamespace::Host"));
+        }
+        found = Some((*root, &origin.0));
+    }
+    Ok(found)
+}
+
+fn decision(builder: &ContainerBuilder, privileged: bool, joined: bool) -> Result<Decision> {
+    if joined {
+        return Ok(Decision::Range);
+    }
+    let sources = builder.rootfs.sources();
+    let mut paths: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
+    paths.extend(builder.mounts.iter().filter_map(crate::mount::Mount::source));
+    let pid = builder.namespaces.get(&Namespace::Pid).map(|origin| &origin.0);
+    let foreign = builder.namespaces.values().any(|origin| matches!(origin.0, From::Container { .. }));
+    // Only who owns the pid namespace may mount a /proc of it.
+    let shares = match pid {
+        Some(From::Host | From::Path(_) | From::Descriptor(_)) => Some("pid"),
+        _ if foreign => Some("user"),
+        _ => None,
+    };
+    if builder.user_namespace != UserNamespace::Host
+        && let Some(upper) = builder.rootfs.owned_upper()
+        && privileged
+        && shares.is_none()
+    {
+        let why = format!("upper layer {} belongs to ids of the caller's", upper.display());
+        return match builder.user_namespace {
+            UserNamespace::Required => Err(Error::new(ErrorKind::Unsupported, format!("no user namespace: {why}"))),
+            _ => Ok(Decision::Host(Some(why))),
+        };
+    }
+    user_namespace::decide(builder.user_namespace, privileged, &paths, shares)
+}
+
+/// An ordinary user whose one group is all there is may not even drop others (user_namespaces(7)).
+fn may_set_groups(decision: &Decision) -> bool {
+    *decision != Decision::Own || user_namespace::has_subordinate_ids()
+}
+
+fn user(builder: &ContainerBuilder, layout: &Layout) -> Result<Resolved> {
+    let Some(user) = &builder.confinement.user else { return Ok(Resolved::root()) };
+    let read = |path| layers::read(&layout.users, path);
+    user.resolve(&read("etc/passwd")?, &read("etc/group")?)
+}
+
+fn program(builder: &ContainerBuilder, name: &str, user: &Resolved) -> Result<Command> {
+    let [program, args @ ..] = builder.command.as_slice() else {
+        return Err(Error::new(ErrorKind::InvalidConfig, "no command")
+            .with_hint("say what to run by `.command([…])`"));
+    };
+    let hostname = builder.hostname.as_deref().unwrap_or(name);
+    let mut command = Command::new(program);
+    command.args(args).env_clear();
+    for (key, value) in environment(builder, hostname, Some(user)) {
+        command.env(key, value);
+    }
+    let [stdin, stdout, stderr] = builder.stdio.clone();
+    if let Some(stdin) = stdin {
+        command.stdin(stdin);
+    }
+    if let Some(stdout) = stdout {
+        command.stdout(stdout);
+    }
+    if let Some(stderr) = stderr {
+        command.stderr(stderr);
+    }
+    // A session of its own: its processes cannot reach the caller's terminal by ioctl_tty(2).
+    command.new_session().umask(UMASK).hostname(OsStr::new(hostname));
+    if let Some(directory) = &builder.workdir {
+        command.current_dir(directory);
+    }
+    if let Some(size) = builder.terminal {
+        command.terminal(size).console();
+    }
+    if let Some(limit) = builder.timeout {
+        command.timeout(limit);
+    }
+    let own_pids = !matches!(
+        builder.namespaces.get(&Namespace::Pid).map(|origin| &origin.0),
+        Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_))
+    );
+    let is_init = Path::new(program).file_name().is_some_and(|name| INITS.iter().any(|init| name == *init));
+    command.init(builder.init.unwrap_or(own_pids && !is_init));
+    Ok(command)
+}
+
+/// What the description says comes after the rest. Without a user `HOME` is left to who executes something.
+fn environment(builder: &ContainerBuilder, hostname: &str, user: Option<&Resolved>) -> Vec<(OsString, OsString)> {
+    let mut all: Vec<(OsString, OsString)> =
+        vec![("PATH".into(), PATH.into()), ("HOSTNAME".into(), hostname.into())];
+    if let Some(user) = user {
+        all.push(("HOME".into(), user.home.clone().into()));
+    }
+    if builder.terminal.is_some() {
+        all.push(("TERM".into(), "xterm".into()));
+    }
+    all.extend(builder.env.iter().cloned());
+    all
+}
+
+/// New ones and those to be joined; which ones are not the host's.
+fn namespaces(
+    builder: &ContainerBuilder,
+    attach: &Attach,
+    own_user: bool,
+    command: &mut Command,
+) -> Result<Vec<Namespace>> {
+    let mut kinds = Vec::new();
+    for kind in Namespace::CONTAINER.into_iter().chain([Namespace::Time]) {
+        let origin = builder.namespaces.get(&kind).map(|origin| &origin.0);
+        match (kind, origin) {
+            (Namespace::Mount, Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_))) => {
+                let what = "the mount namespace: a container's root wants one of its own";
+                return Err(Error::new(ErrorKind::InvalidConfig, what));
+            }
+            (_, Some(From::Host)) => continue,
+            (_, Some(from @ (From::Container { .. } | From::Path(_) | From::Descriptor(_)))) => {
+                if let Some(namespace) = from.open(kind)? {
+                    command.join(namespace);
+                }
+            }
+            (Namespace::Net, _) if attach.mode == Mode::Host => continue,
+            // loopback_up asks for it.
+            (Namespace::Net, _) => {}
+            (Namespace::Time, None) if builder.clocks == [None; 2] => continue,
+            (kind, _) => drop(command.unshare([kind])),
+        }
+        kinds.push(kind);
+    }
+    if builder.namespaces.contains_key(&Namespace::User) {
+        return Err(Error::new(ErrorKind::InvalidConfig, "the user namespace comes with the others")
+            .with_hint("say what it should be by `user_namespace`"));
+    }
+    if let Some((seconds, nanoseconds)) = builder.clocks[0] {
+        command.monotonic_offset(seconds, nanoseconds);
+    }
+    if let Some((seconds, nanoseconds)) = builder.clocks[1] {
+        command.boottime_offset(seconds, nanoseconds);
+    }
+    if own_user {
+        kinds.push(Namespace::User);
+    }
+    Ok(kinds)
+}
+
+fn standard_mounts(attach: &Attach, way: Way) -> [Mount; 6] {
+    let dev = if way.mapped { Mount::dev().outside() } else { Mount::dev() };
+    // Of the network's owner: in another's user namespace the launcher mounts it, or a copy of the caller's is all there is.
+    let sys = match attach.mode {
+        Mode::None | Mode::Bridge => Mount::sysfs(),
+        Mode::Host | Mode::Shared if way.rootless => Mount::bind("/sys", "/sys").read_only(),
+        Mode::Host | Mode::Shared => {
+            let sysfs = Filesystem::new("sysfs").nosuid().nodev().noexec().read_only();
+            Mount::filesystem(if way.mapped { sysfs.outside() } else { sysfs }, "/sys")
+        }
+    };
+    [Mount::proc(), dev, Mount::devpts(), Mount::shm(SHM), Mount::mqueue(), sys]
+}
+
+/// The parameters of the container's own namespaces, as Docker allows them.
+fn check_sysctl(name: &str, kinds: &[Namespace]) -> Result<()> {
+    const IPC: [&str; 9] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+        "kernel.auto_msgmni",
+    ];
+    let needs = if name.starts_with("net.") {
+        Namespace::Net
+    } else if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
+        Namespace::Ipc
+    } else {
+        let what = format!("kernel parameter {name}: it is the whole machine's, or not known to be a namespace's");
+        return Err(Error::new(ErrorKind::InvalidConfig, what)
+            .with_hint("a container has net.*, fs.mqueue.*, kernel.shm*, kernel.msg* and kernel.sem"));
+    };
+    if kinds.contains(&needs) {
+        return Ok(());
+    }
+    let what = format!("kernel parameter {name}: the container is in the host's {needs} namespace");
+    Err(Error::new(ErrorKind::InvalidConfig, what))
+}
+
+fn mount_device(path: &Path) -> Result<Mount> {
+    let said = || format!("device {}", path.display());
+    if !path.starts_with("/dev") || path.components().any(|part| part.as_os_str() == "..") {
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: not below /dev", said())));
+    }
+    let kind = std::fs::metadata(path).map_err(|e| Error::io(said(), &e))?.file_type();
+    if !kind.is_char_device() && !kind.is_block_device() {
+        return Err(Error::new(ErrorKind::InvalidConfig, format!("{}: not a device", said())));
+    }
+    Ok(Mount::device(path, path))
+}

@@ -1,0 +1,24 @@
+//! What is known of a running container by who executes something in it.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use isolate_namespaces::Namespace;
+
+use crate::confinement::Confinement;
+
+/// As the container was started.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub confinement: Confinement,
+    pub environment: Vec<(OsString, OsString)>,
+    pub workdir: Option<PathBuf>,
+    /// Those namespaces that are not the caller's.
+    pub kinds: Vec<Namespace>,
+    /// What root inside is outside: user and group, in a user namespace of a range of ids.
+    pub root: Option<[u32; 2]>,
+    /// Its namespaces in the order in which they are entered, for a caller without privileges.
+    pub entrances: Vec<OwnedFd>,
+    pub may_set_groups: bool,
+}
