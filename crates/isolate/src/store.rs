@@ -180,13 +180,12 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let failed = |e| Error::io(format!("state directory {}", path.display()), &e);
     DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(failed)?;
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
-    if metadata.is_dir()
-        && metadata.uid() == rustix::process::geteuid().as_raw()
-        && metadata.mode() & 0o022 == 0
-    {
+    let own = metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw();
+    if own && metadata.mode() & 0o022 == 0 {
         return Ok(());
     }
-    let why = format!("state directory {}: it is another user's, or others may write there", path.display());
+    let whose = if !own { "it is another user's" } else { "others may write there" };
+    let why = format!("state directory {}: {whose}", path.display());
     Err(Error::new(ErrorKind::PermissionDenied, why)
         .with_hint("remove it, or set XDG_RUNTIME_DIR to a directory of your own"))
 }
