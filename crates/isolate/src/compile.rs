@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use isolate_namespaces::{Command, Filesystem, Mount, Namespace};
+use isolate_namespaces::{Command, Mount, Namespace};
 
 use crate::attach::{Attach, Mode};
 use crate::builder::ContainerBuilder;
@@ -108,7 +108,7 @@ pub(crate) fn compile(
     if let Some(scratch) = &layout.scratch {
         command.scratch(scratch.clone());
     }
-    let own = standard_mounts(&attach, way);
+    let own = standard_mounts(builder, &attach, way);
     for mount in layout.mounts.iter().cloned().chain(own).chain(files::mounts(state, &layout)) {
         command.mount(mount);
     }
@@ -226,7 +226,11 @@ fn program(builder: &ContainerBuilder, name: &str, user: &Resolved) -> Result<Co
         command.stderr(stderr);
     }
     // A session of its own: its processes cannot reach the caller's terminal by ioctl_tty(2).
-    command.new_session().umask(UMASK).hostname(OsStr::new(hostname));
+    command.new_session().umask(UMASK);
+    // Another's name is not ours to change.
+    if matches!(origin(builder, Namespace::Uts), None | Some(From::New)) {
+        command.hostname(OsStr::new(hostname));
+    }
     if let Some(directory) = &builder.workdir {
         command.current_dir(directory);
     }
@@ -236,10 +240,7 @@ fn program(builder: &ContainerBuilder, name: &str, user: &Resolved) -> Result<Co
     if let Some(limit) = builder.timeout {
         command.timeout(limit);
     }
-    let own_pids = !matches!(
-        builder.namespaces.get(&Namespace::Pid).map(|origin| &origin.0),
-        Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_))
-    );
+    let own_pids = matches!(origin(builder, Namespace::Pid), None | Some(From::New));
     let is_init = Path::new(program).file_name().is_some_and(|name| INITS.iter().any(|init| name == *init));
     command.init(builder.init.unwrap_or(own_pids && !is_init));
     Ok(command)
@@ -268,8 +269,7 @@ fn namespaces(
 ) -> Result<Vec<Namespace>> {
     let mut kinds = Vec::new();
     for kind in Namespace::CONTAINER.into_iter().chain([Namespace::Time]) {
-        let origin = builder.namespaces.get(&kind).map(|origin| &origin.0);
-        match (kind, origin) {
+        match (kind, origin(builder, kind)) {
             (Namespace::Mount, Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_))) => {
                 let what = "the mount namespace: a container's root wants one of its own";
                 return Err(Error::new(ErrorKind::InvalidConfig, what));
@@ -304,18 +304,31 @@ fn namespaces(
     Ok(kinds)
 }
 
-fn standard_mounts(attach: &Attach, way: Way) -> [Mount; 6] {
+fn origin(builder: &ContainerBuilder, kind: Namespace) -> Option<&From> {
+    builder.namespaces.get(&kind).map(|origin| &origin.0)
+}
+
+fn standard_mounts(builder: &ContainerBuilder, attach: &Attach, way: Way) -> Vec<Mount> {
     let dev = if way.mapped { Mount::dev().outside() } else { Mount::dev() };
-    // Of the network's owner: in another's user namespace the launcher mounts it, or a copy of the caller's is all there is.
+    let mut mounts = vec![Mount::proc(), dev, Mount::devpts(), Mount::shm(SHM)];
+    // The kernel lets these two be mounted by who owns the namespace that they show: the container, or, of the host's, the launcher.
+    let queues = origin(builder, Namespace::Ipc);
     let sys = match attach.mode {
-        Mode::None | Mode::Bridge => Mount::sysfs(),
-        Mode::Host | Mode::Shared if way.rootless => Mount::bind("/sys", "/sys").read_only(),
-        Mode::Host | Mode::Shared => {
-            let sysfs = Filesystem::new("sysfs").nosuid().nodev().noexec().read_only();
-            Mount::filesystem(if way.mapped { sysfs.outside() } else { sysfs }, "/sys")
-        }
+        Mode::None | Mode::Bridge => None,
+        Mode::Host => Some(&From::Host),
+        Mode::Shared => origin(builder, Namespace::Net),
     };
-    [Mount::proc(), dev, Mount::devpts(), Mount::shm(SHM), Mount::mqueue(), sys]
+    for (mount, origin) in [(Mount::mqueue(), queues), (Mount::sysfs(), sys)] {
+        match origin {
+            Some(From::Host) if way.mapped => mounts.push(mount.outside()),
+            Some(From::Host) if way.rootless && mount.target() == Path::new("/sys") => {
+                mounts.push(Mount::bind("/sys", "/sys").read_only());
+            }
+            Some(From::Host | From::Path(_) | From::Descriptor(_)) if way.mapped || way.rootless => {}
+            _ => mounts.push(mount),
+        }
+    }
+    mounts
 }
 
 /// The parameters of the container's own namespaces, as Docker allows them.

@@ -95,6 +95,11 @@ pub(crate) fn has_sys_admin() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
+/// Whether a container is made with root's rights, and not in a user namespace of an ordinary user's. A root without them gets an error.
+pub(crate) fn is_root() -> bool {
+    has_sys_admin() || rustix::process::geteuid().is_root()
+}
+
 fn kernel() -> Finding {
     const OLDEST: (u32, u32) = (5, 15);
     let uname = rustix::system::uname();

@@ -31,7 +31,7 @@ const PIDS: u32 = 4096;
 pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     let state = Store::path()?.join("containers").join(name);
     let group = group_name(name);
-    let privileged = crate::host::has_sys_admin();
+    let privileged = crate::host::is_root();
     let mut compiled = compile::compile(builder, name, &group, &state, privileged)?;
     let bridged = compiled.attach.mode == Mode::Bridge;
     let mut before = vec![format!("lock {}", state.display())];
@@ -73,7 +73,12 @@ fn limits_in_words(limits: &Limits) -> Vec<String> {
 }
 
 pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container> {
-    let privileged = crate::host::has_sys_admin();
+    let privileged = crate::host::is_root();
+    if privileged && !crate::host::has_sys_admin() {
+        let what = "this user may not make namespaces, mounts and control groups";
+        return Err(Error::new(ErrorKind::PermissionDenied, what)
+            .with_hint("run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or as an ordinary user"));
+    }
     let store = Store::open()?;
     let group = group_name(name);
     let state = store.container(name);

@@ -45,7 +45,6 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
         mounts::outside(command, &mut steps)?;
     }
     rights::before(command, &mut steps)?;
-    join(command, &mut steps)?;
     clocks::steps(command, &namespaces, &mut steps)?;
     groups(command, &mut steps);
     enter(command, &mut steps);
@@ -57,6 +56,8 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     }
     view::steps(command, &mut steps)?;
     program::steps(command, &stdio, maps.as_ref(), &mut steps)?;
+    // After all that the launcher does with the caller's rights.
+    join(command, &mut steps)?;
     steps.list.sort_by_key(|step| step.section); // stable: the order within a section stays
     Ok(Plan {
         steps: steps.list,

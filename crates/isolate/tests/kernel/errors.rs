@@ -23,7 +23,7 @@ fn a_user_who_may_not_is_told_what_to_be() {
         let error = refused.join().unwrap();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         let expected = "container `x`: this user may not make namespaces, mounts and control groups\n  \
-                        hint: run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN)";
+                        hint: run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or as an ordinary user";
         assert_eq!(format!("{error:?}"), expected);
         assert!(sh("true").status().unwrap().success(), "with them it starts");
     });

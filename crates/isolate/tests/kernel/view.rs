@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use isolate::{Bytes, Mount, Rootfs};
+use isolate::{Bytes, Capabilities, Mount, Rootfs, UserNamespace};
 use rustix::fs::Mode;
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
@@ -23,9 +23,11 @@ fn all_its_namespaces_are_others_than_the_callers() {
 }
 
 #[test]
-fn it_is_process_one_and_sees_no_others() {
+fn it_is_process_one_or_its_init_is_and_sees_no_others() {
     kernel_test(NEEDS, || {
-        assert_eq!(printed(sh("echo $$; cd /proc; for p in [0-9]*; do echo $p; done")), "1\n1\n");
+        let pids = "echo $$; cd /proc; for p in [0-9]*; do echo $p; done";
+        assert_eq!(printed(sh(pids).init(false)), "1\n1\n");
+        assert_eq!(printed(sh(pids)), "2\n1\n2\n", "below its init");
     });
 }
 
@@ -51,12 +53,12 @@ fn its_devices_are_six_and_its_own() {
         let mut nodes: Vec<_> = nodes.lines().filter(|name| *name != "console").collect();
         nodes.sort_unstable();
         assert_eq!(nodes, ["full", "null", "random", "tty", "urandom", "zero"]);
-        assert_eq!(
-            printed(sh(
-                "mknod /tmp/disk b 8 0 && cat /tmp/disk 2>&1 >/dev/null | grep -c denied; echo x >/dev/null; ls /dev/pts"
-            )),
-            "1\nptmx\n"
-        );
+        let disk = "mknod /tmp/disk b 8 0; cat /tmp/disk 2>&1 >/dev/null | grep -c denied; echo x >/dev/null; ls /dev/pts";
+        let made = |container: isolate::ContainerBuilder| {
+            printed(container.capabilities(Capabilities::DOCKER).stderr(isolate::Stdio::null()))
+        };
+        assert_eq!(made(sh(disk)), "0\nptmx\n", "in a user namespace it cannot even be made");
+        assert_eq!(made(sh(disk).user_namespace(UserNamespace::Host)), "1\nptmx\n", "nor be opened without");
         assert!(
             !sh("echo 1 > /sys/kernel/profiling || mkdir /sys/x")
                 .stderr(isolate::Stdio::null())

@@ -148,18 +148,18 @@ fn one_mount(mount: &Mount, way: &Way<'_>, steps: &mut Steps) -> Result<()> {
     let target = mount.target.display().to_string();
     let mut directory = true;
     let slot = match &mount.what {
+        What::Filesystem(filesystem) if filesystem.outside && steps.outside.is_some() => {
+            match steps.made.remove(&mount.target) {
+                Some(slot) => slot,
+                None => return Err(Error::invalid(format!("two file systems at {target}"))),
+            }
+        }
         What::Filesystem(filesystem) if rooted && mount.strict && filesystem.is_plain() => {
             if makes {
                 steps.make_mount_point(&mount.target, true, true)?;
             }
             steps.mount_point(&mount.target, true)?;
             return steps.mount_there(&of_user(filesystem, maps), &target);
-        }
-        What::Filesystem(filesystem) if filesystem.outside && steps.outside.is_some() => {
-            match steps.made.remove(&mount.target) {
-                Some(slot) => slot,
-                None => return Err(Error::invalid(format!("two file systems at {target}"))),
-            }
         }
         What::Filesystem(filesystem) if user => {
             let filesystem = without_devices(&of_user(filesystem, maps));

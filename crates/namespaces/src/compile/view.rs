@@ -87,7 +87,7 @@ fn read_only(path: &Path, steps: &mut Steps) -> Result<()> {
     let shown = path.display();
     let flags = Arg::Number(libc::MS_BIND | libc::MS_REC);
     let again = vec![absolute(path)?, absolute(path)?, Arg::Number(0), flags, Arg::Number(0)];
-    steps.call(CHILD, format!("mount {shown} on itself"), libc::SYS_mount, again).ignore = GONE;
+    steps.call(CHILD, format!("bind {shown} to itself"), libc::SYS_mount, again).ignore = GONE;
     let attr = [1u64 /* MOUNT_ATTR_RDONLY */, 0, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
     let set = vec![
         Arg::Number(HERE),
