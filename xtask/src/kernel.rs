@@ -101,8 +101,12 @@ fn elf(image: &Path, work: &Path) -> Result<Vec<u8>> {
 }
 
 /// What a container and a virtual machine want of the modules.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 20] = [
     "net",
+    "fs/ext4",
+    "fs/jbd2",
+    "fs/mbcache.ko",
+    "drivers/block/loop.ko",
     "fs/overlayfs",
     "fs/9p",
     "fs/netfs",

@@ -5,15 +5,20 @@ use std::path::Path;
 use crate::shell::{Result, is_root, run};
 
 /// For the tests here: a file that a package brings, and its name.
-pub(crate) const TESTS: [(&str, &str); 5] = [
+pub(crate) const TESTS: [(&str, &str); 9] = [
     ("/bin/busybox", "busybox-static"),
     ("/usr/sbin/iptables-restore", "iptables"),
     ("/usr/sbin/nft", "nftables"),
     ("/sbin/ip", "iproute2"),
     ("/bin/ps", "procps"),
+    ("/usr/bin/newuidmap", "uidmap"),
+    ("/usr/bin/pasta", "passt"),
+    ("/usr/bin/objdump", "binutils"),
+    ("/bin/bash", "bash"),
 ];
 /// For the virtual machines.
-pub(crate) const MACHINE: [(&str, &str); 4] = [
+pub(crate) const MACHINE: [(&str, &str); 5] = [
+    ("/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("/usr/bin/xz", "xz-utils"),
     ("/sbin/depmod", "kmod"),

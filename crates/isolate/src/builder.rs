@@ -281,7 +281,12 @@ impl ContainerBuilder {
         let mut container = match self.start() {
             Err(e) if e.kind() == ErrorKind::Lost => {
                 let usage = Usage::default();
-                return Ok(Run { outcome: Outcome::NeverStarted, usage, stdout: Vec::new(), stderr: Vec::new() });
+                return Ok(Run {
+                    outcome: Outcome::NeverStarted,
+                    usage,
+                    stdout: Vec::new(),
+                    stderr: Vec::new(),
+                });
             }
             other => other?,
         };

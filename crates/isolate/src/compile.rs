@@ -142,7 +142,9 @@ fn check_network(builder: &ContainerBuilder, attach: &Attach, privileged: bool) 
             ErrorKind::PermissionDenied,
             "this user may not connect a container to a bridge",
         )
-        .with_hint("run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN), or choose Attach::none() or Attach::host()"));
+        .with_hint(
+            "run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN), or choose Attach::none() or Attach::host()",
+        ));
     }
     Ok(())
 }
@@ -186,7 +188,9 @@ fn decision(builder: &ContainerBuilder, privileged: bool, joined: bool) -> Resul
     {
         let why = format!("upper layer {} belongs to ids of the caller's", upper.display());
         return match builder.user_namespace {
-            UserNamespace::Required => Err(Error::new(ErrorKind::Unsupported, format!("no user namespace: {why}"))),
+            UserNamespace::Required => {
+                Err(Error::new(ErrorKind::Unsupported, format!("no user namespace: {why}")))
+            }
             _ => Ok(Decision::Host(Some(why))),
         };
     }
@@ -247,7 +251,11 @@ fn program(builder: &ContainerBuilder, name: &str, user: &Resolved) -> Result<Co
 }
 
 /// What the description says comes after the rest. Without a user `HOME` is left to who executes something.
-fn environment(builder: &ContainerBuilder, hostname: &str, user: Option<&Resolved>) -> Vec<(OsString, OsString)> {
+fn environment(
+    builder: &ContainerBuilder,
+    hostname: &str,
+    user: Option<&Resolved>,
+) -> Vec<(OsString, OsString)> {
     let mut all: Vec<(OsString, OsString)> =
         vec![("PATH".into(), PATH.into()), ("HOSTNAME".into(), hostname.into())];
     if let Some(user) = user {
@@ -270,7 +278,10 @@ fn namespaces(
     let mut kinds = Vec::new();
     for kind in Namespace::CONTAINER.into_iter().chain([Namespace::Time]) {
         match (kind, origin(builder, kind)) {
-            (Namespace::Mount, Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_))) => {
+            (
+                Namespace::Mount,
+                Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_)),
+            ) => {
                 let what = "the mount namespace: a container's root wants one of its own";
                 return Err(Error::new(ErrorKind::InvalidConfig, what));
             }
@@ -349,7 +360,8 @@ fn check_sysctl(name: &str, kinds: &[Namespace]) -> Result<()> {
     } else if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
         Namespace::Ipc
     } else {
-        let what = format!("kernel parameter {name}: it is the whole machine's, or not known to be a namespace's");
+        let what =
+            format!("kernel parameter {name}: it is the whole machine's, or not known to be a namespace's");
         return Err(Error::new(ErrorKind::InvalidConfig, what)
             .with_hint("a container has net.*, fs.mqueue.*, kernel.shm*, kernel.msg* and kernel.sem"));
     };

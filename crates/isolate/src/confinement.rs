@@ -129,10 +129,18 @@ impl Confinement {
     /// Of the container's own mounts.
     pub(crate) fn view(&self, command: &mut Command) {
         if !self.unmasked {
-            MASKED.iter().for_each(|path| { command.mask(path); });
-            READ_ONLY.iter().for_each(|path| { command.read_only_path(path); });
+            MASKED.iter().for_each(|path| {
+                command.mask(path);
+            });
+            READ_ONLY.iter().for_each(|path| {
+                command.read_only_path(path);
+            });
         }
-        self.masked.iter().for_each(|path| { command.mask(path); });
-        self.read_only.iter().for_each(|path| { command.read_only_path(path); });
+        self.masked.iter().for_each(|path| {
+            command.mask(path);
+        });
+        self.read_only.iter().for_each(|path| {
+            command.read_only_path(path);
+        });
     }
 }

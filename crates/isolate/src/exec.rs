@@ -135,7 +135,10 @@ impl<'c> Exec<'c> {
 
     /// Starts it. Returns when it has been executed, or with what prevented that. In a paused container that is an error.
     pub fn spawn(&mut self) -> Result<ExecChild> {
-        self.command().and_then(|mut command| Ok(command.spawn()?)).map(ExecChild::new).map_err(|e| self.said(e))
+        self.command()
+            .and_then(|mut command| Ok(command.spawn()?))
+            .map(ExecChild::new)
+            .map_err(|e| self.said(e))
     }
 
     /// Starts it and waits for its end.
@@ -198,11 +201,11 @@ impl<'c> Exec<'c> {
     /// Into its namespaces and its group.
     fn enter(&self, command: &mut Command) -> Result<()> {
         let inside = self.container.inside();
-        let copy = |fd: BorrowedFd<'_>| {
-            fd.try_clone_to_owned().map_err(|e| Error::io("cannot execute in it", &e))
-        };
+        let copy =
+            |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|e| Error::io("cannot execute in it", &e));
         if inside.entrances.is_empty() {
-            let kinds = inside.kinds.iter().copied().filter(|kind| *kind != Namespace::Time || self.has_time());
+            let kinds =
+                inside.kinds.iter().copied().filter(|kind| *kind != Namespace::Time || self.has_time());
             command.join_process(copy(self.container.as_fd())?, kinds);
             if let Some(cgroup) = self.container.cgroup() {
                 command.cgroup(cgroup.try_clone_fd()?).cgroup_files(cgroup.join_files()?);

@@ -32,7 +32,10 @@ pub(crate) enum From {
     New,
     Host,
     /// Of a running container, with the user namespace it is in, if that is its own.
-    Container { pid: u32, user: Option<[u32; 2]> },
+    Container {
+        pid: u32,
+        user: Option<[u32; 2]>,
+    },
     Path(PathBuf),
     Descriptor(Arc<OwnedFd>),
 }
@@ -83,7 +86,8 @@ impl From {
                 return Ok(Some(copy));
             }
         };
-        let opened = File::open(&path).map_err(|e| Error::io(format!("{kind} namespace {}", path.display()), &e));
+        let opened =
+            File::open(&path).map_err(|e| Error::io(format!("{kind} namespace {}", path.display()), &e));
         opened.map(|file| Some(file.into()))
     }
 }

@@ -156,7 +156,9 @@ fn group_for(name: &str, limits: &Limits, privileged: bool) -> Result<Option<Cgr
     };
     match cgroup.apply(&with_defaults(limits)) {
         // What nobody asked for by name is not worth a failure where it cannot be had.
-        Err(e) if e.kind() == GroupErrorKind::Unsupported && limits.get_pids().is_none() => cgroup.apply(limits)?,
+        Err(e) if e.kind() == GroupErrorKind::Unsupported && limits.get_pids().is_none() => {
+            cgroup.apply(limits)?
+        }
         other => other?,
     }
     Ok(Some(cgroup))

@@ -58,7 +58,9 @@ impl Store {
             return Ok(PathBuf::from("/run/isolate"));
         }
         match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(directory) if Path::new(&directory).is_absolute() => Ok(Path::new(&directory).join("isolate")),
+            Some(directory) if Path::new(&directory).is_absolute() => {
+                Ok(Path::new(&directory).join("isolate"))
+            }
             _ => Ok(Self::of_user(rustix::process::geteuid().as_raw())),
         }
     }

@@ -165,7 +165,8 @@ fn subordinate() -> Option<[(u32, u32); 2]> {
     let uid = rustix::process::geteuid().as_raw();
     let name = user_name(uid).unwrap_or_default();
     let range = |file: &str| {
-        let most = subids::subids(&fs::read(file).ok()?, &name, uid).into_iter().max_by_key(|(_, count)| *count)?;
+        let most =
+            subids::subids(&fs::read(file).ok()?, &name, uid).into_iter().max_by_key(|(_, count)| *count)?;
         Some((most.0, most.1.min(COUNT - 1)))
     };
     Some([range("/etc/subuid")?, range("/etc/subgid")?])

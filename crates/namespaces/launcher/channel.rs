@@ -92,7 +92,13 @@ pub(crate) unsafe fn receive_go(socket: i32, slots: &mut [i32; SLOTS]) -> bool {
 }
 
 /// sendmsg(2) or recvmsg(2) of one part, until no signal interrupts it.
-unsafe fn transfer(number: usize, socket: i32, part: &[usize; 2], control: [usize; 2], flags: usize) -> isize {
+unsafe fn transfer(
+    number: usize,
+    socket: i32,
+    part: &[usize; 2],
+    control: [usize; 2],
+    flags: usize,
+) -> isize {
     loop {
         let header = [0usize, 0, part.as_ptr() as usize, 1, control[0], control[1], 0];
         // SAFETY: a msghdr, and what it points to is the caller's promise.

@@ -103,7 +103,9 @@ unsafe fn ready(run: &Run) -> isize {
 pub(crate) fn used() -> [u64; 2] {
     let mut usage = [0u64; 18]; // struct rusage: ru_utime, ru_stime, …
     // SAFETY: as long as the kernel's structure.
-    unsafe { call(nr::GETRUSAGE, [0 /* RUSAGE_SELF */, usage.as_mut_ptr() as usize, 0, 0, 0, 0]) };
+    unsafe {
+        call(nr::GETRUSAGE, [0 /* RUSAGE_SELF */, usage.as_mut_ptr() as usize, 0, 0, 0, 0])
+    };
     [usage[0] * 1_000_000 + usage[1], usage[2] * 1_000_000 + usage[3]]
 }
 
@@ -178,12 +180,16 @@ unsafe fn cover(place: usize, with: usize, path: usize) -> isize {
         if copy == -EINVAL && path != 0 {
             let kind = c"tmpfs".as_ptr() as usize;
             let flags = 1 | 2 | 4 | 8; // read-only, nosuid, nodev, noexec
-            return call(nr::MOUNT, [kind, path, kind, flags, c"size=4k,nr_inodes=2,mode=555".as_ptr() as usize, 0]);
+            return call(
+                nr::MOUNT,
+                [kind, path, kind, flags, c"size=4k,nr_inodes=2,mode=555".as_ptr() as usize, 0],
+            );
         }
         if copy < 0 {
             return copy;
         }
-        let moved = call(new::MOVE_MOUNT, [copy as usize, empty(), place, empty(), MOVE_BETWEEN_DESCRIPTORS, 0]);
+        let moved =
+            call(new::MOVE_MOUNT, [copy as usize, empty(), place, empty(), MOVE_BETWEEN_DESCRIPTORS, 0]);
         call(nr::CLOSE, [copy as usize, 0, 0, 0, 0, 0]);
         moved
     }
@@ -251,6 +257,9 @@ unsafe fn landlock(ruleset: usize, place: usize, rights: u64, of_a_file: u64) ->
             Err(failed) => return failed,
         };
         let attr = [allowed, place as u64];
-        call(new::LANDLOCK_ADD_RULE, [ruleset, 1 /* LANDLOCK_RULE_PATH_BENEATH */, attr.as_ptr() as usize, 0, 0, 0])
+        call(
+            new::LANDLOCK_ADD_RULE,
+            [ruleset, 1 /* LANDLOCK_RULE_PATH_BENEATH */, attr.as_ptr() as usize, 0, 0, 0],
+        )
     }
 }

@@ -66,7 +66,8 @@ impl Child {
         self.began = began;
         self.foreign_clocks = plan.foreign_clocks;
         if plan.terminal && self.terminal.is_none() {
-            let master = self.monitor().terminal().map_err(|e| Error::io("cannot receive the terminal", &e))?;
+            let master =
+                self.monitor().terminal().map_err(|e| Error::io("cannot receive the terminal", &e))?;
             self.attach(master)?;
         }
         Ok(())

@@ -85,7 +85,9 @@ fn check(command: &Command) -> Result<()> {
     }
     let mounts = command.root.is_some() || command.scratch.is_some() || !command.mounts.is_empty();
     if mounts && command.process.as_ref().is_some_and(|(_, kinds)| kinds.contains(&Namespace::Mount)) {
-        return Err(Error::invalid("a root or mounts of one's own, and the mount namespace of another process"));
+        return Err(Error::invalid(
+            "a root or mounts of one's own, and the mount namespace of another process",
+        ));
     }
     if command.init && command.process.as_ref().is_some_and(|(_, kinds)| kinds.contains(&Namespace::Pid)) {
         return Err(Error::invalid("an init in the pid namespace of another process, which has one"));
@@ -202,7 +204,12 @@ fn join(command: &Command, steps: &mut Steps) -> Result<()> {
             Ok(name) => format!("join the namespace {}", name.display()),
             Err(_) => "join a namespace".into(),
         };
-        steps.call(Section::Prepare, words, libc::SYS_setns, vec![Arg::Descriptor(namespace), Arg::Number(0)]);
+        steps.call(
+            Section::Prepare,
+            words,
+            libc::SYS_setns,
+            vec![Arg::Descriptor(namespace), Arg::Number(0)],
+        );
     }
     if let Some((process, kinds)) = &command.process
         && kinds.contains(&Namespace::Pid)

@@ -169,8 +169,8 @@ mod tests {
         assert_eq!(read(&good[..8]).err(), Some(libc::EBADMSG));
         assert_eq!(read(&good[..good.len() - 8]).err(), Some(libc::EBADMSG));
         let header = read(&good).unwrap();
-        let cells_at =
-            size_of::<Header>() + (header.prepare + header.maps + header.child + header.main) as usize * size_of::<Step>();
+        let cells_at = size_of::<Header>()
+            + (header.prepare + header.maps + header.child + header.main) as usize * size_of::<Step>();
         let mut wild = good;
         wild[cells_at..cells_at + 8].copy_from_slice(&u64::MAX.to_ne_bytes());
         assert_eq!(read(&wild).err(), Some(libc::EBADMSG));

@@ -27,7 +27,9 @@ pub(crate) fn write(pid: u32, arguments: &[Vec<String>; 2]) -> Result<()> {
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let why = format!("cannot write the id map by {name}: {}", said.trim());
-            return Err(Error::invalid(why).with_hint("the ids must be listed in /etc/subuid and /etc/subgid"));
+            return Err(
+                Error::invalid(why).with_hint("the ids must be listed in /etc/subuid and /etc/subgid")
+            );
         }
     }
     Ok(())

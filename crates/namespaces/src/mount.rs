@@ -69,7 +69,12 @@ impl Mount {
 
     /// A file system of its own.
     pub fn filesystem(filesystem: Filesystem, target: impl AsRef<Path>) -> Self {
-        Self { what: What::Filesystem(filesystem), target: target.as_ref().to_owned(), strict: false, id_mapped: false }
+        Self {
+            what: What::Filesystem(filesystem),
+            target: target.as_ref().to_owned(),
+            strict: false,
+            id_mapped: false,
+        }
     }
 
     /// The child's own /proc. Wants [`Namespace::Pid`](crate::Namespace::Pid), else it would show the caller's processes.

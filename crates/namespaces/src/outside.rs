@@ -80,7 +80,8 @@ impl Steps {
             for layer in filesystem.layers() {
                 let slot = self.slot()?;
                 let name = layer.display().to_string();
-                let absolute = std::path::absolute(layer).map_err(|e| Error::io(format!("layer {name}"), &e))?;
+                let absolute =
+                    std::path::absolute(layer).map_err(|e| Error::io(format!("layer {name}"), &e))?;
                 self.copy(section, &Source::Path(absolute), 0, slot, &name)?;
                 self.id_map(section, slot, user.clone(), 0, 0, format!("id-map {name} for {shown}"));
                 layers.push((slot, layers.len()));
@@ -125,7 +126,8 @@ impl Steps {
         self.call(section, "enter the child's mount namespace", libc::SYS_setns, enter);
         // As for the child: what is mounted here must not appear outside.
         let private = [Arg::Number(0), Arg::Text(c"/".into()), Arg::Number(0)];
-        let private = private.into_iter().chain([Arg::Number(libc::MS_REC | libc::MS_PRIVATE), Arg::Number(0)]);
+        let private =
+            private.into_iter().chain([Arg::Number(libc::MS_REC | libc::MS_PRIVATE), Arg::Number(0)]);
         self.call(section, "make every mount private", libc::SYS_mount, private.collect());
         if !scratch {
             let holder = Filesystem::tmpfs().set("size", "1m").set("mode", "700");

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
-use crate::plan::{Arg, Section, Step};
 use crate::outside::Outside;
+use crate::plan::{Arg, Section, Step};
 use crate::wire;
 
 pub(crate) const HERE: u64 = libc::AT_FDCWD as u64;
@@ -208,7 +208,14 @@ impl Steps {
     }
 
     /// open_tree(2).
-    pub(crate) fn copy(&mut self, section: Section, from: &Source, below: u64, slot: u8, shown: &str) -> Result<()> {
+    pub(crate) fn copy(
+        &mut self,
+        section: Section,
+        from: &Source,
+        below: u64,
+        slot: u8,
+        shown: &str,
+    ) -> Result<()> {
         let flags = 1 /* OPEN_TREE_CLONE */ | CLOEXEC | below;
         let (args, call) = match from {
             Source::Open(fd) => (
@@ -293,7 +300,12 @@ impl Steps {
         self.make_filesystem(section, filesystem, slot, shown, None)
     }
 
-    pub(crate) fn open_filesystem(&mut self, section: Section, filesystem: &Filesystem, shown: &str) -> Result<()> {
+    pub(crate) fn open_filesystem(
+        &mut self,
+        section: Section,
+        filesystem: &Filesystem,
+        shown: &str,
+    ) -> Result<()> {
         let kind = &filesystem.kind;
         let args = vec![text(Path::new(kind))?, Arg::Number(1 /* FSOPEN_CLOEXEC */)];
         self.call(section, format!("open {kind} for {shown}"), libc::SYS_fsopen, args).save = Some(CONTEXT);

@@ -137,9 +137,17 @@ impl Report {
 
     /// As it was written, from as many bytes as it has.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let half = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
-        let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes);
-        Self { step: half(0), errno: half(4).cast_signed(), at: word(8), user_us: word(16), system_us: word(24) }
+        let half =
+            |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
+        let word =
+            |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes);
+        Self {
+            step: half(0),
+            errno: half(4).cast_signed(),
+            at: word(8),
+            user_us: word(16),
+            system_us: word(24),
+        }
     }
 }
 

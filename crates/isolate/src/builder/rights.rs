@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use isolate_namespaces::{
-    Capabilities, CpuSet, IoPriority, Resource, ResourceLimit, Scheduler, Seccomp,
-};
+use isolate_namespaces::{Capabilities, CpuSet, IoPriority, Resource, ResourceLimit, Scheduler, Seccomp};
 
 use super::ContainerBuilder;
 use crate::user::User;

@@ -226,10 +226,11 @@ impl Way {
         let plain = Filesystem::new("overlay");
         if !self.mapped {
             let parameters = overlay.parameters()?;
-            let filesystem = parameters.into_iter().fold(plain, |filesystem, parameter| match parameter.value {
-                Some(value) => filesystem.set(parameter.key, value),
-                None => filesystem.flag(parameter.key),
-            });
+            let filesystem =
+                parameters.into_iter().fold(plain, |filesystem, parameter| match parameter.value {
+                    Some(value) => filesystem.set(parameter.key, value),
+                    None => filesystem.flag(parameter.key),
+                });
             return Ok(self.attributes(filesystem));
         }
         let mut filesystem = bottom_up.iter().rev().fold(plain, |filesystem, layer| filesystem.layer(layer));

@@ -6,8 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, fchmod, fchown, fstat, mkdirat, openat, readlinkat, statx,
-    symlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, fchmod, fchown, fstat, mkdirat, openat,
+    readlinkat, statx, symlinkat,
 };
 use rustix::io::Errno;
 
@@ -97,12 +97,7 @@ fn one(
     }
 }
 
-fn file(
-    from: BorrowedFd<'_>,
-    to: &OwnedFd,
-    name: &CStr,
-    owner: Option<u32>,
-) -> rustix::io::Result<()> {
+fn file(from: BorrowedFd<'_>, to: &OwnedFd, name: &CStr, owner: Option<u32>) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let source = openat(from, name, flags, Mode::empty())?;
     // Of what is open, not of what the name was a moment ago.

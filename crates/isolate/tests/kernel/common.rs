@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use isolate::{Container, ContainerBuilder};
@@ -20,6 +21,37 @@ pub(crate) const SERVER: &str =
 
 pub(crate) fn sh(script: &str) -> ContainerBuilder {
     Container::builder().command(["/bin/sh", "-c", script])
+}
+
+/// A directory on a disk: of the world's own places none is on a file system that can be id-mapped everywhere.
+pub(crate) struct OnDisk(pub(crate) PathBuf);
+
+impl OnDisk {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("isolate-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new("/var/tmp").join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// With a root of busybox in it.
+    pub(crate) fn root() -> Self {
+        let disk = Self::new();
+        testkit::busybox_root(disk.0.join("root"));
+        disk
+    }
+
+    /// A script on that root.
+    pub(crate) fn sh(&self, script: &str) -> ContainerBuilder {
+        sh(script).rootfs(self.0.join("root"))
+    }
+}
+
+impl Drop for OnDisk {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
 }
 
 /// What a script prints in a container of this description.

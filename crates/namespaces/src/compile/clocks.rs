@@ -2,11 +2,11 @@
 
 use super::Namespaces;
 use crate::command::{Command, Offset};
+use crate::error::{Error, Result};
 use crate::identity::{self, FILE};
 use crate::namespace::Namespace;
 use crate::plan::{Arg, Section};
 use crate::steps::{CLOEXEC, HERE, Steps};
-use crate::error::{Error, Result};
 
 /// By the launcher, whose child is born into it; where that may not, by the child, which enters by its exec (Linux 6.3).
 pub(super) fn steps(command: &Command, namespaces: &Namespaces, steps: &mut Steps) -> Result<()> {

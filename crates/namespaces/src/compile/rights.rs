@@ -212,7 +212,8 @@ fn restrict(command: &Command, steps: &mut Steps) -> Result<()> {
     for rule in ruleset.paths {
         let shown = rule.path.display().to_string();
         // Inside the root; a link is followed there.
-        let open = vec![Arg::Slot(ROOT), text(&rule.path)?, how(O_PATH | CLOEXEC, 0, 0x10 | 0x2), Arg::Number(24)];
+        let open =
+            vec![Arg::Slot(ROOT), text(&rule.path)?, how(O_PATH | CLOEXEC, 0, 0x10 | 0x2), Arg::Number(24)];
         steps.call(MAIN, format!("open {shown}"), libc::SYS_openat2, open).save = Some(MOUNT);
         let args =
             vec![Arg::Slot(RULESET), Arg::Slot(MOUNT), Arg::Number(rule.directory), Arg::Number(rule.file)];

@@ -9,8 +9,8 @@ use crate::filesystem::Filesystem;
 use crate::identity::FILE;
 use crate::plan::{Arg, Section};
 use crate::steps::{
-    CLOEXEC, EMPTY_PATH, HERE, O_PATH, RECURSIVE, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS,
-    ROOT, Steps, TARGET, how, text,
+    CLOEXEC, EMPTY_PATH, HERE, O_PATH, RECURSIVE, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS, ROOT, Steps, TARGET, how, text,
 };
 use crate::wire::{OP_DEVICE, OP_MASK, OP_TERMINAL};
 
@@ -38,7 +38,18 @@ pub(super) fn steps(command: &Command, steps: &mut Steps) -> Result<()> {
 fn sysctl(name: &str, value: &str, steps: &mut Steps) -> Result<()> {
     let bad = |why: &str| Error::invalid(format!("kernel parameter {name:?}: {why}"));
     // As sysctl(8): a dot separates, and `/` is a dot in a name.
-    let path: String = name.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect();
+    let path: String = name
+        .chars()
+        .map(|c| {
+            if c == '.' {
+                '/'
+            } else if c == '/' {
+                '.'
+            } else {
+                c
+            }
+        })
+        .collect();
     if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
         return Err(bad("an empty part, or one that leads elsewhere"));
     }
@@ -89,13 +100,8 @@ fn read_only(path: &Path, steps: &mut Steps) -> Result<()> {
     let again = vec![absolute(path)?, absolute(path)?, Arg::Number(0), flags, Arg::Number(0)];
     steps.call(CHILD, format!("bind {shown} to itself"), libc::SYS_mount, again).ignore = GONE;
     let attr = [1u64 /* MOUNT_ATTR_RDONLY */, 0, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let set = vec![
-        Arg::Number(HERE),
-        absolute(path)?,
-        Arg::Number(RECURSIVE),
-        Arg::Bytes(attr),
-        Arg::Number(32),
-    ];
+    let set =
+        vec![Arg::Number(HERE), absolute(path)?, Arg::Number(RECURSIVE), Arg::Bytes(attr), Arg::Number(32)];
     steps.call(CHILD, format!("set read-only on {shown}"), libc::SYS_mount_setattr, set).ignore = GONE;
     Ok(())
 }
@@ -115,7 +121,8 @@ fn terminal(command: &Command, steps: &mut Steps) -> Result<()> {
     let path = Path::new("/dev/pts/ptmx");
     let open = vec![Arg::Slot(ROOT), text(path)?, how(flags, 0, resolve), Arg::Number(24)];
     steps.call(CHILD, "open a terminal on /dev/pts", libc::SYS_openat2, open).save = Some(FILE);
-    steps.operation(CHILD, "unlock the terminal and send it to the caller", OP_TERMINAL, vec![Arg::Slot(FILE)])
+    steps
+        .operation(CHILD, "unlock the terminal and send it to the caller", OP_TERMINAL, vec![Arg::Slot(FILE)])
         .save = Some(TERMINAL);
     let window = [size.rows, size.columns, 0, 0].iter().flat_map(|n| n.to_ne_bytes()).collect();
     let args = vec![Arg::Slot(TERMINAL), Arg::Number(libc::TIOCSWINSZ), Arg::Bytes(window)];
