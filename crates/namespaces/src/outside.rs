@@ -111,19 +111,20 @@ impl Steps {
     }
 
     /// Below Linux 6.15 layers must be attached somewhere while the overlay is made: in the child's mount namespace, which nobody
-    /// else sees, on a file system over its `/`. By names, since one value of fsconfig(2) is short.
+    /// else sees, or one of the launcher's while there is no child, on a file system over its `/`. By names, since one value of fsconfig(2) is short.
     fn attach_layers(&mut self, scratch: bool, layers: &[(u8, usize)]) -> Result<()> {
-        let section = Section::Maps;
-        if self.outside.as_ref().is_some_and(|outside| outside.section != section) {
-            let why = "id-mapped layers for a user namespace that is there already want Linux 6.15";
-            return Err(Error::os(why, libc::EOPNOTSUPP));
-        }
+        let section = self.outside.as_ref().map_or(Section::Maps, |outside| outside.section);
         let own = vec![Arg::Number(HERE), Arg::Text(c"/proc/self/ns/mnt".into()), Arg::Number(CLOEXEC)];
         self.call(section, "open the mount namespace of the caller", libc::SYS_openat, own).save =
             Some(OWN_MOUNTS);
-        self.open_of_child("ns/mnt", CHILD_MOUNTS, "open the child's mount namespace");
-        let enter = vec![Arg::Slot(CHILD_MOUNTS), Arg::Number(libc::CLONE_NEWNS as u64)];
-        self.call(section, "enter the child's mount namespace", libc::SYS_setns, enter);
+        let kind = Arg::Number(libc::CLONE_NEWNS as u64);
+        if section == Section::Maps {
+            self.open_of_child("ns/mnt", CHILD_MOUNTS, "open the child's mount namespace");
+            let enter = vec![Arg::Slot(CHILD_MOUNTS), kind];
+            self.call(section, "enter the child's mount namespace", libc::SYS_setns, enter);
+        } else {
+            self.call(section, "make a mount namespace for the layers", libc::SYS_unshare, vec![kind]);
+        }
         // As for the child: what is mounted here must not appear outside.
         let private = [Arg::Number(0), Arg::Text(c"/".into()), Arg::Number(0)];
         let private =
