@@ -81,7 +81,8 @@ impl Run {
         Ok(())
     }
 
-    fn arguments(&self, step: &Step) -> Option<[usize; 6]> {
+    /// What a step's call is given; `None` for a place outside of the plan, or a slot that is not there.
+    pub(crate) fn arguments(&self, step: &Step) -> Option<[usize; 6]> {
         let mut args = [0usize; 6];
         let mut bit = 1u8;
         for (arg, &value) in args.iter_mut().zip(&step.args) {

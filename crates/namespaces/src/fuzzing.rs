@@ -1,5 +1,8 @@
 //! Doors for `cargo xtask fuzz`: there with `--cfg fuzzing` alone. What they promise is checked here, for any input.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use crate::run::Run;
 use crate::wire::{Header, MAGIC, Step};
 
@@ -18,6 +21,24 @@ pub fn plan(data: &[u8]) {
     }
     repaired.end_with_nul();
     decode(&mut repaired);
+}
+
+/// What is read in words: each type that can be parsed prints what it reads as the same again.
+pub fn words(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    same_again::<crate::IdMap>(text);
+    same_again::<crate::Capabilities>(text);
+    same_again::<crate::Signal>(text);
+    same_again::<crate::CpuSet>(text);
+    same_again::<crate::Resource>(text);
+    same_again::<crate::ResourceLimit>(text);
+    drop(text.parse::<crate::Ulimit>());
+}
+
+fn same_again<T: FromStr + Display + PartialEq>(text: &str) {
+    if let Ok(value) = text.parse::<T>() {
+        assert!(value.to_string().parse::<T>().is_ok_and(|again| again == value), "{value}");
+    }
 }
 
 /// A copy, aligned as a mapping is. Its memory ends where the plan does, to a word.
@@ -51,14 +72,16 @@ fn decode(plan: &mut Aligned) {
     let (base, length) = (plan.words.as_mut_ptr().cast::<u8>(), plan.length);
     // SAFETY: aligned, writable and ours for `length` bytes; no step is made.
     let Ok(run) = (unsafe { Run::new(base, length) }) else { return };
-    let steps = run.header.prepare as usize + run.header.maps as usize + run.header.child as usize;
+    let header = &run.header;
+    let steps = [header.prepare, header.maps, header.child, header.main].iter().map(|n| *n as usize).sum::<usize>();
     let cells_at = size_of::<Header>() + steps * size_of::<Step>();
     let end = cells_at + 8 * run.header.cells as usize;
     assert!(run.header.magic == MAGIC && end < length, "steps or cells beyond the plan");
     for n in 0..steps {
         // SAFETY: inside the plan, as was asserted; aligned, since both sizes are multiples of eight.
         let step = unsafe { *base.add(size_of::<Header>()).cast::<Step>().add(n) };
-        std::hint::black_box(step.args);
+        // Places are inside, and slots are there, or it is refused.
+        std::hint::black_box(run.arguments(&step));
     }
     let cells = plan.words.get(cells_at / 8..end / 8).unwrap_or_default();
     let inside = |cell: u64| cell.checked_sub(base as u64).is_some_and(|offset| offset < length as u64);
