@@ -28,7 +28,8 @@ pub(crate) struct Outside {
 const FROM_CHILD: u8 = 8;
 const OWN_MOUNTS: u8 = 9;
 const CHILD_MOUNTS: u8 = 10;
-const HELD: u8 = 11;
+/// The file system for upper layers.
+pub(crate) const HELD: u8 = 11;
 const FSCONFIG_SET_FD: u64 = 5;
 /// The longest value that fsconfig(2) takes.
 const LONGEST: usize = 255;

@@ -104,7 +104,7 @@ fn its_devices_are_six_nodes_and_its_own_terminals() {
         );
         command.mount(Mount::devpts()).mount(Mount::shm(1 << 20)).mount(Mount::mqueue());
         let seen = text(&mut command);
-        let expected = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero 4 5 /proc/self/fd/0";
+        let expected = "console fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero 4 5 /proc/self/fd/0";
         assert_eq!(seen.split_whitespace().collect::<Vec<_>>().join(" "), expected);
     });
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
 use crate::identity::{self, Maps};
 use crate::mount::{Late, Mount, What};
+use crate::outside::HELD;
 use crate::plan::{Arg, Section};
 use crate::steps::{MOUNT, ROOT, Source, Steps, TARGET, UMASK};
 use crate::wire::OP_DEVICE;
@@ -26,6 +27,8 @@ struct Way<'a> {
     user: bool,
     /// with these ids.
     maps: Option<&'a Maps>,
+    /// The child has a scratch file system, where relative names lead.
+    scratch: bool,
 }
 
 /// Those that the launcher makes, for a child in another user namespace.
@@ -76,14 +79,14 @@ pub(super) fn steps(command: &Command, maps: Option<&Maps>, user: bool, steps: &
     steps.call(Section::Prepare, "clear the umask", libc::SYS_umask, vec![Arg::Number(0)]).save = Some(UMASK);
     let scratch = command.scratch.as_ref().filter(|scratch| !(scratch.outside && steps.outside.is_some()));
     if let Some(scratch) = scratch {
-        steps.filesystem(scratch, MOUNT, "the scratch file system")?;
-        steps.enter(MOUNT, "scratch file system");
+        steps.filesystem(scratch, HELD, "the scratch file system")?;
+        steps.enter(HELD, "scratch file system");
     }
     let makes = root(command, user, steps)?;
     let mut made = BTreeSet::new();
     for mount in &command.mounts {
         let makes = makes && !made.contains(&mount.target);
-        let way = Way { rooted: command.root.is_some(), makes, user, maps };
+        let way = Way { rooted: command.root.is_some(), makes, user, maps, scratch: scratch.is_some() };
         one_mount(mount, &way, steps)?;
         made.retain(|path: &PathBuf| !path.starts_with(&mount.target));
         made.extend(mount.directories());
@@ -143,7 +146,7 @@ fn root(command: &Command, user: bool, steps: &mut Steps) -> Result<bool> {
 }
 
 fn one_mount(mount: &Mount, way: &Way<'_>, steps: &mut Steps) -> Result<()> {
-    let &Way { rooted, makes, user, maps } = way;
+    let &Way { rooted, makes, user, maps, scratch } = way;
     let mapped = mapped(mount.id_mapped, steps);
     let target = mount.target.display().to_string();
     let mut directory = true;
@@ -163,11 +166,11 @@ fn one_mount(mount: &Mount, way: &Way<'_>, steps: &mut Steps) -> Result<()> {
         }
         What::Filesystem(filesystem) if user => {
             let filesystem = without_devices(&of_user(filesystem, maps));
-            steps.filesystem(&filesystem, MOUNT, &target)?;
+            in_scratch(scratch, &filesystem, &target, steps)?;
             MOUNT
         }
         What::Filesystem(filesystem) => {
-            steps.filesystem(filesystem, MOUNT, &target)?;
+            in_scratch(scratch, filesystem, &target, steps)?;
             MOUNT
         }
         What::Bind { source, attributes, late } => {
@@ -230,6 +233,20 @@ fn source_of(path: &Path, user: bool, what: &str) -> Result<(Section, Source, bo
 /// Without privilege only the owner of a new user namespace, the child, may copy mounts.
 fn by_child(user: bool) -> bool {
     user && !identity::is_privileged()
+}
+
+/// A file system whose relative names lead into the scratch file system, which is the current directory meanwhile.
+fn in_scratch(scratch: bool, filesystem: &Filesystem, target: &str, steps: &mut Steps) -> Result<()> {
+    let enter = |slot, words: &str, steps: &mut Steps| {
+        steps.call(Section::Child, words, libc::SYS_fchdir, vec![Arg::Slot(slot)]);
+    };
+    if !scratch || filesystem.kind != "overlay" {
+        return steps.filesystem(filesystem, MOUNT, target);
+    }
+    enter(HELD, "enter the scratch file system", steps);
+    steps.filesystem(filesystem, MOUNT, target)?;
+    enter(ROOT, "return to the root", steps);
+    Ok(())
 }
 
 /// The user namespace whose ids a mount is to have, if it is to be mapped and there is another than the caller's.
