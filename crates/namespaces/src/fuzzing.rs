@@ -73,7 +73,8 @@ fn decode(plan: &mut Aligned) {
     // SAFETY: aligned, writable and ours for `length` bytes; no step is made.
     let Ok(run) = (unsafe { Run::new(base, length) }) else { return };
     let header = &run.header;
-    let steps = [header.prepare, header.maps, header.child, header.main].iter().map(|n| *n as usize).sum::<usize>();
+    let steps =
+        [header.prepare, header.maps, header.child, header.main].iter().map(|n| *n as usize).sum::<usize>();
     let cells_at = size_of::<Header>() + steps * size_of::<Step>();
     let end = cells_at + 8 * run.header.cells as usize;
     assert!(run.header.magic == MAGIC && end < length, "steps or cells beyond the plan");

@@ -4,6 +4,7 @@
 
 mod common;
 mod errors;
+mod exec;
 mod frozen;
 mod leftovers;
 mod limits;
@@ -14,6 +15,7 @@ mod plan;
 mod roots;
 mod state;
 mod sweep;
+mod terminal;
 mod threads;
 mod users;
 mod view;
