@@ -3,7 +3,7 @@
 
 use crate::sys::{call, nr};
 use crate::wire::{ENDED, Message};
-use crate::{Title, channel, exit, monitor};
+use crate::{Title, channel, exit, operation};
 
 const SIGCHLD: isize = 17;
 const CLD_EXITED: i32 = 1;
@@ -20,7 +20,7 @@ pub(crate) unsafe fn stay(program: i32, monitor: i32, plan: (usize, usize), titl
     // SAFETY: numbers, and memory on this stack.
     unsafe {
         // First: the report closes by the exec of the program, and here.
-        monitor::close_all_but(&[monitor]);
+        operation::close_all_but(&[monitor]);
         call(nr::MUNMAP, [plan.0, plan.1, 0, 0, 0, 0]);
         call(nr::CAPSET, [CAPABILITY_VERSION.as_ptr() as usize, KILL_ONLY.as_ptr() as usize, 0, 0, 0, 0]);
         call(nr::PRCTL, [15 /* PR_SET_NAME */, c"init".as_ptr() as usize, 0, 0, 0, 0]);

@@ -1,7 +1,7 @@
 //! After the clone, on the parent's side: the maps, the go byte, then the container's monitor until PID 1 has ended.
 
 use crate::channel::{self, EMPTY, send};
-use crate::operation::now;
+use crate::operation::{close_all_but, now};
 use crate::run::Run;
 use crate::sys::{EAGAIN, EINTR, EPIPE, call, new, nr};
 use crate::wire::{CHILD_SLOT, CLONE, DETACH, ENDED, GO, HOLD, Header, KEPT, Message, QUIET, Report, STARTED, TELL};
@@ -181,28 +181,6 @@ unsafe fn reap(child: &Child) -> Message {
         max_rss: usage[4],
         at: now(),
         ..EMPTY
-    }
-}
-
-/// Closes every descriptor but those in `keep` and below 0: the gaps between them, from the lowest on. Written without an
-/// index that could be out of bounds: a panic has no room here.
-pub(crate) unsafe fn close_all_but(keep: &[i32]) {
-    let mut from = 0i64;
-    loop {
-        let mut next = u32::MAX as i64 + 1;
-        for &fd in keep {
-            if (fd as i64) >= from && (fd as i64) < next {
-                next = fd as i64;
-            }
-        }
-        if next > from {
-            // SAFETY: numbers only.
-            unsafe { call(new::CLOSE_RANGE, [from as usize, (next - 1) as usize, 0, 0, 0, 0]) };
-        }
-        if next > u32::MAX as i64 {
-            return;
-        }
-        from = next + 1;
     }
 }
 

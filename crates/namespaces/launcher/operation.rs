@@ -3,8 +3,8 @@
 use crate::run::Run;
 use crate::sys::{EACCES, EBADMSG, EINVAL, ENODEV, ENOENT, ENOTDIR, ESRCH, ETXTBSY, call, new, nr};
 use crate::wire::{
-    Message, OP_ALIVE, OP_BOUND, OP_DEVICE, OP_EXEC, OP_FILTER, OP_ID_MAP, OP_LANDLOCK, OP_MASK, OP_READY,
-    OP_TERMINAL, OP_TREE, Report, TERMINAL,
+    Message, OP_ALIVE, OP_BOUND, OP_CLOSE, OP_DEVICE, OP_EXEC, OP_FILTER, OP_ID_MAP, OP_LANDLOCK, OP_MASK,
+    OP_READY, OP_TERMINAL, OP_TREE, Report, TERMINAL,
 };
 
 const EMPTY_PATH: usize = 0x1000;
@@ -37,6 +37,7 @@ pub(crate) unsafe fn perform(operation: u32, args: [usize; 6], run: &Run) -> isi
                 call(nr::SECCOMP, [1 /* SECCOMP_SET_MODE_FILTER */, c, program.as_ptr() as usize, 0, 0, 0])
             }
             OP_BOUND => bound(a as u64),
+            OP_CLOSE => close(run),
             OP_LANDLOCK => landlock(a, b, c as u64, d as u64),
             _ => -(EBADMSG as isize),
         }
@@ -228,6 +229,16 @@ unsafe fn terminal(multiplexer: usize, control: i32) -> isize {
     }
 }
 
+/// What is left is no directory, and goes with the exec.
+unsafe fn close(run: &Run) -> isize {
+    let report = run.header.report;
+    // SAFETY: numbers only.
+    unsafe {
+        close_all_but(&[0, 1, 2, report, run.monitor]);
+        call(nr::FCNTL, [report as usize, 2 /* F_SETFD */, 1 /* FD_CLOEXEC */, 0, 0, 0])
+    }
+}
+
 /// capabilities(7): those that this kernel does not know answer EINVAL.
 unsafe fn bound(keep: u64) -> isize {
     const PR_CAPBSET_DROP: usize = 24;
@@ -261,5 +272,27 @@ unsafe fn landlock(ruleset: usize, place: usize, rights: u64, of_a_file: u64) ->
             new::LANDLOCK_ADD_RULE,
             [ruleset, 1 /* LANDLOCK_RULE_PATH_BENEATH */, attr.as_ptr() as usize, 0, 0, 0],
         )
+    }
+}
+
+/// Closes every descriptor but those in `keep` and below 0: the gaps between them, from the lowest on. Written without an
+/// index that could be out of bounds: a panic has no room here.
+pub(crate) unsafe fn close_all_but(keep: &[i32]) {
+    let mut from = 0i64;
+    loop {
+        let mut next = u32::MAX as i64 + 1;
+        for &fd in keep {
+            if (fd as i64) >= from && (fd as i64) < next {
+                next = fd as i64;
+            }
+        }
+        if next > from {
+            // SAFETY: numbers only.
+            unsafe { call(new::CLOSE_RANGE, [from as usize, (next - 1) as usize, 0, 0, 0, 0]) };
+        }
+        if next > u32::MAX as i64 {
+            return;
+        }
+        from = next + 1;
     }
 }

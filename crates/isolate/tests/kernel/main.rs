@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::disallowed_methods, reason = "tests see through other programs, and kill an owner")]
 
+mod attacks;
 mod common;
 mod errors;
 mod exec;

@@ -66,7 +66,7 @@ fn a_plan_names_each_kind_of_step_in_its_order() {
             "pivot into the root",
             "unmount the old root",
             "set the umask 022",
-            "mark every other descriptor to be closed",
+            "close every other descriptor",
             "execute /bin/sh",
         ] {
             assert!(

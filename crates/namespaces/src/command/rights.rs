@@ -55,7 +55,7 @@ impl Command {
     }
 
     /// The most that the program, and whatever it executes, can ever have (capabilities(7)): its bounding set, and for user 0 the
-    /// permitted and effective ones. The inheritable and ambient sets become empty. Default: as the kernel has it: all in a new user
+    /// permitted and effective ones, as far as the caller has them. The inheritable and ambient sets become empty. Default: as the kernel has it: all in a new user
     /// namespace, else the caller's.
     #[doc(alias = "cap-add")]
     #[doc(alias = "cap-drop")]

@@ -12,7 +12,7 @@ use crate::identity::Maps;
 use crate::plan::{Arg, Section};
 use crate::stdio::Kind;
 use crate::steps::{Steps, c_string, text};
-use crate::wire::{OP_ALIVE, OP_EXEC, OP_READY};
+use crate::wire::{OP_ALIVE, OP_CLOSE, OP_EXEC, OP_READY};
 
 /// Where a program without `/` is looked for if the child has no `PATH`, as execvp(3) does.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,6 +40,8 @@ pub(super) fn steps(
         steps.call(main, "take the terminal as the controlling one", libc::SYS_ioctl, args);
     }
     rights::steps(command, maps, steps)?;
+    // Before a path of the caller's is followed: /proc/self/fd must lead to none of ours.
+    steps.operation(main, "close every other descriptor", OP_CLOSE, vec![]);
     if let Some(directory) = command.current_dir.as_deref() {
         let words = format!("enter the working directory {}", directory.display());
         steps.call(main, words, libc::SYS_chdir, vec![text(directory)?]);
@@ -48,8 +50,6 @@ pub(super) fn steps(
     let death = vec![Arg::Number(libc::PR_SET_PDEATHSIG as u64), Arg::Number(libc::SIGKILL as u64)];
     steps.call(main, "end with its parent", libc::SYS_prctl, death);
     steps.operation(main, "see that the monitor lives", OP_ALIVE, vec![]);
-    let all = vec![Arg::Number(3), Arg::Number(u32::MAX.into()), Arg::Number(4 /* CLOSE_RANGE_CLOEXEC */)];
-    steps.call(main, "mark every other descriptor to be closed", libc::SYS_close_range, all);
     let none =
         vec![Arg::Number(libc::SIG_SETMASK as u64), Arg::Bytes(vec![0; 8]), Arg::Number(0), Arg::Number(8)];
     steps.call(main, "unblock every signal", libc::SYS_rt_sigprocmask, none);

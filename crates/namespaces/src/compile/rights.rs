@@ -4,6 +4,7 @@ use crate::capabilities::Capabilities;
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::identity::{self, Maps};
+use crate::namespace::Namespace;
 use crate::plan::{Arg, Section};
 use crate::resource_limit::ResourceLimit;
 use crate::steps::Steps;
@@ -61,7 +62,7 @@ pub(super) fn steps(command: &Command, maps: Option<&Maps>, steps: &mut Steps) -
     }
     ids(command, maps, steps)?;
     if let Some(capabilities) = rights.capabilities {
-        sets(command, capabilities, steps);
+        sets(command, capabilities & available(command, maps), steps);
     }
     if rights.no_new_privileges {
         let set = [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0].map(Arg::Number);
@@ -161,6 +162,16 @@ fn ids(command: &Command, maps: Option<&Maps>, steps: &mut Steps) -> Result<()> 
         steps.call(MAIN, format!("become user {id}"), libc::SYS_setresuid, args.into());
     }
     Ok(())
+}
+
+/// What can be kept: in a user namespace of one's own everything, else what the caller has.
+fn available(command: &Command, maps: Option<&Maps>) -> Capabilities {
+    let process = command.process.as_ref().is_some_and(|(_, kinds)| kinds.contains(&Namespace::User));
+    if maps.is_some() || process || command.user_namespace.is_some() || !command.join.is_empty() {
+        return Capabilities::all();
+    }
+    let own = rustix::thread::capabilities(None).map_or(0, |sets| sets.permitted.bits());
+    Capabilities::from_bits_retain(own)
 }
 
 /// capset(2), and the ambient set, which is empty once the inheritable one is.

@@ -1,0 +1,143 @@
+//! Images and volumes whose names lead elsewhere.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use isolate::{ErrorKind, Mount, Rootfs};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use testkit::{Need, kernel_test, scratch};
+
+use crate::common::{OnDisk, slow};
+
+const NEEDS: &[Need] = &[Need::Root, Need::Overlay, Need::Program("busybox")];
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
+}
+
+#[test]
+fn links_at_the_places_of_mounts_lead_nowhere_outside() {
+    kernel_test(NEEDS, || {
+        let canary = scratch();
+        fs::write(canary.join("file"), "untouched").unwrap();
+        let before = mounts();
+        for place in ["proc", "dev", "sys", "etc", "tmp", "root", "var"] {
+            let disk = OnDisk::root();
+            let path = disk.0.join("root").join(place);
+            fs::remove_dir_all(&path).unwrap();
+            symlink(&canary, &path).unwrap();
+            let volume = Mount::tmpfs(Path::new("/").join(place).join("volume"));
+            let started =
+                disk.sh("echo x > /tmp/file; echo x > /etc/hosts; echo x > /root/file; true").mount(volume);
+            let built_in = ["proc", "dev", "sys"].contains(&place);
+            match started.stderr(isolate::Stdio::null()).status() {
+                Ok(_) => assert!(!built_in, "{place}: a link is no place for one of the container's own"),
+                Err(error) => {
+                    let typed = matches!(
+                        error.kind(),
+                        ErrorKind::Kernel | ErrorKind::NotFound | ErrorKind::InvalidConfig
+                    );
+                    assert!(typed && error.to_string().contains('/'), "{place}: {error}");
+                }
+            }
+            assert_eq!(fs::read_to_string(canary.join("file")).unwrap(), "untouched", "{place}");
+            assert_eq!(fs::read_dir(&canary).unwrap().count(), 1, "{place}: nothing was made there");
+        }
+        assert_eq!(mounts(), before);
+        // The control: what is mounted there by name is there.
+        let disk = OnDisk::root();
+        let bound = disk.sh("cat /volume/file").mount(Mount::bind(&canary, "/volume")).output().unwrap();
+        assert_eq!(bound.stdout, b"untouched");
+    });
+}
+
+#[test]
+fn proc_that_is_a_file_or_a_volume_is_an_error_or_hidden_below_the_containers_own() {
+    kernel_test(NEEDS, || {
+        let disk = OnDisk::root();
+        fs::remove_dir_all(disk.0.join("root/proc")).unwrap();
+        fs::write(disk.0.join("root/proc"), "no directory").unwrap();
+        let error = disk.sh("true").start().map(drop).unwrap_err();
+        assert!(error.to_string().contains("/proc"), "{error}");
+
+        let disk = OnDisk::root();
+        let fake = scratch();
+        fs::create_dir(fake.join("self")).unwrap();
+        fs::write(fake.join("self/status"), "forged").unwrap();
+        let root = disk.0.join("root");
+        fs::create_dir_all(root.join("proc/self")).unwrap();
+        fs::write(root.join("proc/self/status"), "forged").unwrap();
+        let shown = disk.sh("head -c 5 /proc/self/status; stat -f -c %T /proc").output().unwrap();
+        assert_eq!(shown.stdout, b"Name:proc\n", "the image's is not seen");
+    });
+}
+
+#[test]
+fn the_images_null_device_is_nobodys_mask() {
+    kernel_test(NEEDS, || {
+        let disk = OnDisk::root();
+        fs::remove_file(disk.0.join("root/dev/null")).ok();
+        symlink("/proc/sys/kernel/core_pattern", disk.0.join("root/dev/null")).unwrap();
+        let before = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+        let script = "stat -c '%F %t:%T' /dev/null /proc/kallsyms; echo attack > /proc/kallsyms; echo attack > /dev/null";
+        let shown = disk.sh(script).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert_eq!(shown, "character special file 1:3\ncharacter special file 1:3\n");
+        assert_eq!(fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap(), before);
+    });
+}
+
+#[test]
+fn a_link_that_is_swapped_in_while_volumes_are_mounted_leads_nowhere_outside() {
+    kernel_test(NEEDS, || {
+        let (shared, canary) = (scratch(), scratch());
+        fs::write(canary.join("file"), "untouched").unwrap();
+        fs::create_dir(shared.join("place")).unwrap();
+        symlink(&canary, shared.join("link")).unwrap();
+        let disk = OnDisk::root();
+        let before = mounts();
+        let stop = AtomicBool::new(false);
+        let (mut started, mut failed) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let (a, b) = (shared.join("place"), shared.join("link"));
+                    renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE).unwrap();
+                }
+            });
+            for _ in 0..if slow() { 20 } else { 300 } {
+                let container = disk
+                    .sh("echo attack > /shared/place/file; echo attack > /shared/place/below/file")
+                    .stderr(isolate::Stdio::null())
+                    .mount(Mount::bind(&shared, "/shared"))
+                    .mount(Mount::tmpfs("/shared/place/below"));
+                match container.status() {
+                    Ok(_) => started += 1,
+                    Err(_) => failed += 1,
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert!(started > 0, "{failed} failed");
+        assert_eq!(mounts(), before);
+        assert_eq!(fs::read_to_string(canary.join("file")).unwrap(), "untouched");
+        assert_eq!(fs::read_dir(&canary).unwrap().count(), 1);
+    });
+}
+
+#[test]
+fn a_working_directory_and_a_program_that_are_links_stay_inside() {
+    kernel_test(NEEDS, || {
+        let disk = OnDisk::root();
+        let canary = scratch();
+        symlink(&canary, disk.0.join("root/work")).unwrap();
+        symlink("/../../../../bin/busybox", disk.0.join("root/bin/ls2")).unwrap();
+        let error = disk.sh("pwd").workdir("/work").start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "inside there is no such place: {error}");
+        let container = disk.sh("").command(["/bin/ls2", "true"]).rootfs(Rootfs::from(disk.0.join("root")));
+        // Above the root is the root: its own busybox, under another name.
+        assert!(container.status().is_ok());
+    });
+}
