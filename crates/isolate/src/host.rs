@@ -58,9 +58,13 @@ impl Host {
     /// Looks. Changes nothing, and needs no privilege; without, less is known.
     #[must_use]
     pub fn check() -> Self {
-        let mut findings = vec![kernel(), privilege(), overlay(), scratch()];
+        let mut findings = vec![kernel(), privilege(), user_namespaces(), overlay(), scratch()];
         findings.extend(controllers());
-        findings.extend(network());
+        if is_root() {
+            findings.extend(network());
+        } else {
+            findings.extend([subordinate_ids(), own_group()]);
+        }
         Self { findings }
     }
 
@@ -113,8 +117,58 @@ fn kernel() -> Finding {
 
 fn privilege() -> Finding {
     let found = has_sys_admin();
-    let remedy = (!found).then(|| "run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN)".to_owned());
+    let remedy =
+        (!found).then(|| "run as root for bridges, published ports and limits without delegation".to_owned());
     Finding::new("privilege", found, format!("user {}", rustix::process::geteuid().as_raw()), remedy)
+}
+
+/// What may stand against them: user_namespaces(7), and what distributions add.
+fn user_namespaces() -> Finding {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
+    let obstacles = [
+        ("/proc/sys/user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=10000", false),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "sysctl -w kernel.unprivileged_userns_clone=1",
+            true,
+        ),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or a profile that allows them",
+            true,
+        ),
+    ];
+    let against = obstacles.iter().find(|(path, value, _, ordinary)| {
+        (!ordinary || !is_root()) && read(path).is_some_and(|found| found == *value)
+    });
+    let detail = against.map_or(String::new(), |(path, value, ..)| format!("{path} is {value}"));
+    let remedy = against.map(|(_, _, remedy, _)| (*remedy).to_owned());
+    Finding::new("user namespaces", against.is_none(), detail, remedy)
+}
+
+/// Of an ordinary user: more ids than its own.
+fn subordinate_ids() -> Finding {
+    let found = crate::user_namespace::has_subordinate_ids();
+    let remedy =
+        "apt-get install uidmap; usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME";
+    let detail = if found {
+        "root inside, and those of subuid(5)"
+    } else {
+        "root inside is this user, and nobody else"
+    };
+    Finding::new("sub-ids", found, detail, (!found).then(|| remedy.to_owned()))
+}
+
+/// Of an ordinary user: a control group that is delegated.
+fn own_group() -> Finding {
+    let made = isolate_cgroups::Cgroup::create(format!("isolate-check-{}", crate::name::random()));
+    let remedy = "systemd-run --user --scope -p Delegate=yes PROGRAM";
+    match made {
+        Ok(_) => Finding::new("control group of its own", true, "limits, pause and statistics", None),
+        Err(e) => Finding::new("control group of its own", false, e.to_string(), Some(remedy.to_owned())),
+    }
 }
 
 fn overlay() -> Finding {

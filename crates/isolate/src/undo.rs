@@ -98,7 +98,18 @@ impl Drop for Undo {
 
 /// A directory with everything in it; none is no error.
 pub(crate) fn remove_tree(directory: &PathBuf) -> Result<()> {
-    match fs::remove_dir_all(directory) {
+    let removed = match fs::remove_dir_all(directory) {
+        // What overlayfs makes in its work directory nobody may look into, but root.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            for name in ["work", "index"] {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+                fs::set_permissions(directory.join(name), mode).ok();
+            }
+            fs::remove_dir_all(directory)
+        }
+        other => other,
+    };
+    match removed {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(directory.display(), &e)),
         _ => Ok(()),
     }

@@ -134,7 +134,7 @@ fn layers(bottom_up: &[PathBuf], upper: Option<&Path>, scratch: Scratch, way: Wa
     let mut seen: Vec<_> = bottom_up.iter().rev().cloned().collect();
     if let Some(upper) = upper {
         let work = work_next_to(upper)?;
-        let overlay = overlay.writable(upper, &work);
+        let overlay = overlay.writable(upper, &work).userxattr(way.rootless);
         seen.insert(0, upper.to_owned());
         let filesystem = way.filesystem(&overlay, bottom_up, Some((upper, &work)), false)?;
         let mut layout = Layout::of(filesystem.into(), seen, true);

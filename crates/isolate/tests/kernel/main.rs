@@ -15,6 +15,7 @@ mod network;
 mod origins;
 mod outcome;
 mod plan;
+mod rootless;
 mod roots;
 mod state;
 mod sweep;

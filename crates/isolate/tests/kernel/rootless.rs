@@ -1,0 +1,196 @@
+//! Containers of an ordinary user: no root anywhere.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use isolate::{Attach, Bytes, ErrorKind, Limits, Mount, Rootfs, UserNamespace};
+use testkit::{Need, busybox_root, kernel_test, scratch};
+
+use crate::common::{printed, sh};
+
+/// One that no machine has.
+const USER: u32 = 12_345;
+/// Set for the user's own program: what it does.
+const AS_USER: &str = "ISOLATE_TEST_AS_USER";
+/// A directory of the user's own.
+const HOME: &str = "ISOLATE_TEST_HOME";
+const NEEDS: &[Need] =
+    &[Need::Root, Need::Overlay, Need::UserNamespaces, Need::Program("busybox"), Need::Program("newuidmap")];
+
+/// Runs this test's program again as an ordinary user: `part` names what it does there. Gives the user's directory.
+fn as_user(test: &str, part: &str) -> PathBuf {
+    let home = scratch();
+    chown(&home, Some(USER), Some(USER)).unwrap();
+    let program = home.join("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // The way there may be root's only.
+    for above in
+        home.ancestors().skip(1).filter(|above| above.starts_with("/run") || above.starts_with("/tmp"))
+    {
+        let mode = fs::metadata(above).unwrap().mode() | 0o055;
+        fs::set_permissions(above, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let output = Command::new(&program)
+        .args(["--exact", test, "--nocapture"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("RUST_BACKTRACE", "0")
+        .env(AS_USER, part)
+        .env(HOME, &home)
+        .env("XDG_RUNTIME_DIR", &home)
+        .uid(USER)
+        .gid(USER)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let shown = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{part}: {}\n{}", shown[0], shown[1]);
+    home
+}
+
+fn part() -> Option<(String, PathBuf)> {
+    Some((std::env::var(AS_USER).ok()?, std::env::var_os(HOME)?.into()))
+}
+
+#[test]
+fn an_ordinary_user_has_containers_on_the_hosts_root() {
+    if part().is_some() {
+        assert_eq!(printed(sh("id -u; echo $$; hostname").name("box")), "0\n2\nbox\n");
+        assert_eq!(
+            printed(sh(
+                "stat -f -c %T /proc; ls /dev | tr '\n' ' '; echo x > /dev/null; head -c 1 /dev/zero | wc -c"
+            )),
+            "proc\nconsole fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero 1\n"
+        );
+        assert_eq!(printed(sh("echo x > /tmp/new; mkdir /srv/d; cat /tmp/new; ls /srv")), "x\nd\n");
+        // What belongs to nobody inside cannot be changed, not even in the copy.
+        let usr = sh("touch /usr/bin/new").stderr(isolate::Stdio::null());
+        assert!(!usr.status().unwrap().success());
+        assert_eq!(printed(sh("ls /sys/class/net; cat /proc/net/route | wc -l")), "lo\n1\n");
+        let here = fs::read_link("/proc/self/ns/net").unwrap();
+        let there = printed(sh("readlink /proc/self/ns/net").network(Attach::host()));
+        assert_eq!(there.trim(), here.to_str().unwrap());
+        assert_eq!(
+            printed(sh("readlink /proc/self/ns/user").user_namespace(UserNamespace::Required)).len(),
+            "user:[4026531837]\n".len()
+        );
+
+        let container = sh("exec sleep 100").start().unwrap();
+        let output =
+            container.exec("sh").args(["-c", "id -u; grep -c . /proc/1/comm; pwd"]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "0\n1\n/\n");
+        container.remove().unwrap();
+
+        let mut container =
+            sh("tty; stat -c %u $(tty)").terminal(isolate::WindowSize::default()).start().unwrap();
+        let mut terminal = container.terminal.take().unwrap();
+        let mut shown = String::new();
+        std::io::Read::read_to_string(&mut terminal, &mut shown).unwrap();
+        assert_eq!(shown, "/dev/pts/0\r\n0\r\n");
+        container.remove().unwrap();
+        return;
+    }
+    kernel_test(NEEDS, || {
+        let home = as_user("rootless::an_ordinary_user_has_containers_on_the_hosts_root", "all");
+        assert_eq!(fs::read_dir(home.join("isolate/containers")).unwrap().count(), 0, "nothing is left");
+    });
+}
+
+#[test]
+fn files_of_root_inside_are_the_users_outside() {
+    if let Some((part, home)) = part() {
+        let upper = home.join("upper");
+        busybox_root(home.join("root"));
+        let root = || Rootfs::from(home.join("root")).upper(&upper);
+        if part == "sub-ids" {
+            let made =
+                sh("echo x > /tmp/file; chown 33 /tmp/file; cat /proc/self/uid_map; id -G").rootfs(root());
+            let shown = printed(made);
+            assert_eq!(
+                shown.split_whitespace().collect::<Vec<_>>()[3..6],
+                ["1", "200000", "65535"],
+                "{shown}"
+            );
+        } else {
+            printed(sh("echo x > /tmp/file").rootfs(root()));
+            assert!(
+                !sh("chown 33 /tmp/file")
+                    .rootfs(root())
+                    .stderr(isolate::Stdio::null())
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        let volume = Mount::bind(&home, "/mnt");
+        printed(sh("echo y > /mnt/written").mount(volume));
+        return;
+    }
+    let test = "rootless::files_of_root_inside_are_the_users_outside";
+    let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+    kernel_test(NEEDS, || {
+        let home = as_user(test, "own id");
+        assert_eq!(owner(&home.join("upper/tmp/file")), USER);
+        assert_eq!(owner(&home.join("written")), USER);
+        // Of the world's own mounts: an /etc that can be written, and is nobody else's.
+        let over = scratch();
+        for name in ["upper", "work"] {
+            fs::create_dir(over.join(name)).unwrap();
+        }
+        let options = format!("lowerdir=/etc,upperdir={0}/upper,workdir={0}/work", over.display());
+        let options = std::ffi::CString::new(options).unwrap();
+        rustix::mount::mount(
+            "overlay",
+            "/etc",
+            "overlay",
+            rustix::mount::MountFlags::empty(),
+            Some(options.as_c_str()),
+        )
+        .unwrap();
+        for name in ["subuid", "subgid"] {
+            fs::write(Path::new("/etc").join(name), format!("{USER}:200000:65536\n")).unwrap();
+        }
+        // The helper wants to know the user.
+        fs::write("/etc/passwd", format!("root:x:0:0::/root:/bin/sh\nuser:x:{USER}:{USER}::/:/bin/sh\n"))
+            .unwrap();
+        let home = as_user(test, "sub-ids");
+        assert_eq!(owner(&home.join("upper/tmp/file")), 200_000 + 32);
+        rustix::mount::unmount("/etc", rustix::mount::UnmountFlags::DETACH).unwrap();
+    });
+}
+
+#[test]
+fn what_an_ordinary_user_lacks_is_named_with_its_remedy() {
+    if part().is_some() {
+        let error = sh("true").limits(Limits::new().memory(Bytes::mib(64))).start().map(drop).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("Delegate=yes")), "{error:?}");
+        let error = sh("true").publish((9000, 8080)).start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.hint().is_some_and(|hint| hint.contains("Attach::none()")), "{error:?}");
+        let error = sh("true").user_namespace(UserNamespace::Host).start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        let container = sh("exec sleep 100").start().unwrap();
+        if container.cgroup().is_none() {
+            let error = container.pause().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.hint().is_some(), "{error:?}");
+        }
+        container.remove().unwrap();
+        let host = isolate::Host::check();
+        assert!(
+            host.findings().iter().any(|finding| finding.what() == "user namespaces" && finding.is_found()),
+            "{host}"
+        );
+        for named in ["sub-ids", "control group of its own"] {
+            let finding = host.findings().iter().find(|finding| finding.what() == named).unwrap();
+            assert!(finding.is_found() || finding.remedy().is_some(), "{host}");
+        }
+        return;
+    }
+    kernel_test(NEEDS, || {
+        as_user("rootless::what_an_ordinary_user_lacks_is_named_with_its_remedy", "all");
+    });
+}
