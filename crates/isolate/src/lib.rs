@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg(target_os = "linux")]
 
+#[cfg(feature = "tokio")]
+pub mod asynchronous;
 mod attach;
 mod builder;
 mod compile;

@@ -83,7 +83,7 @@ impl Ruleset {
     }
 }
 
-/// A rule of the type [`PathRule::TYPE`]. What the path is shows when it is opened inside the root.
+/// A rule of the type LANDLOCK_RULE_PATH_BENEATH. What the path is shows when it is opened inside the root.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PathRule {
     pub(crate) path: PathBuf,
@@ -91,19 +91,6 @@ pub(crate) struct PathRule {
     pub(crate) directory: u64,
     /// What is allowed if it is anything else.
     pub(crate) file: u64,
-}
-
-impl PathRule {
-    /// LANDLOCK_RULE_PATH_BENEATH.
-    pub(crate) const TYPE: u32 = 1;
-
-    /// struct landlock_path_beneath_attr, which is packed: the rights, and the number of a descriptor of O_PATH.
-    pub(crate) fn bytes(access: u64, descriptor: i32) -> [u8; 12] {
-        let mut bytes = [0; 12];
-        bytes[..8].copy_from_slice(&access.to_ne_bytes());
-        bytes[8..].copy_from_slice(&descriptor.to_ne_bytes());
-        bytes
-    }
 }
 
 /// A rule of the type [`PortRule::TYPE`].
@@ -187,13 +174,5 @@ mod tests {
             }
             assert_eq!(ruleset.ports.len(), usize::from(abi >= ABI_NET), "ABI {abi}");
         }
-    }
-
-    #[test]
-    fn a_rule_has_rights_and_then_what_they_are_for() {
-        let bytes = PathRule::bytes(READ, 7);
-        assert_eq!((words(&bytes[..8]), i32::from_ne_bytes(bytes[8..].try_into().unwrap())), (vec![12], 7));
-        assert_eq!(words(&PortRule { port: 443, access: 3 }.bytes()), [3, 443]);
-        assert_eq!((PathRule::TYPE, PortRule::TYPE), (1, 2));
     }
 }

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::disallowed_methods, reason = "tests see through other programs, and kill an owner")]
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod attacks;
 mod common;
 mod errors;
@@ -15,6 +17,7 @@ mod network;
 mod origins;
 mod outcome;
 mod plan;
+mod rights;
 mod rootless;
 mod roots;
 mod state;
