@@ -61,7 +61,7 @@ impl<'a> Limit<'a> {
             ..CloneArgs::default()
         };
         // SAFETY: the child runs `child` on a stack of its own and never returns; the caller is held until it executes or ends.
-        let pid = unsafe { clone3(&mut args, &raw const self.arguments as *mut c_void) };
+        let pid = unsafe { clone3(&mut args, child, &raw const self.arguments as *mut c_void) };
         if pid < 0 {
             return Err(io::Error::from_raw_os_error(-pid as i32));
         }
@@ -78,16 +78,40 @@ impl<'a> Limit<'a> {
     }
 }
 
+/// A clone on a stack of its own, into a control group; its child runs `entry` and never returns.
+pub(crate) fn clone_into(
+    flags: u64,
+    stack: u64,
+    stack_size: u64,
+    group: i32,
+    entry: Entry,
+    data: *mut c_void,
+) -> io::Result<i32> {
+    let mut args = CloneArgs {
+        flags: flags | INTO_CGROUP,
+        exit_signal: libc::SIGCHLD as u64,
+        stack,
+        stack_size,
+        cgroup: group as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: the caller's promise: the stack and what `data` points to outlive the child's use of them.
+    let pid = unsafe { clone3(&mut args, entry, data) };
+    if pid < 0 { Err(io::Error::from_raw_os_error(-pid as i32)) } else { Ok(pid as i32) }
+}
+
+type Entry = unsafe extern "C" fn(*mut c_void) -> !;
+
 #[cfg(target_arch = "x86_64")]
-unsafe fn clone3(args: &mut CloneArgs, data: *mut c_void) -> isize {
+unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize {
     let ret: isize;
-    // SAFETY: the child leaves this block only into `child`; in the caller only the listed registers change.
+    // SAFETY: the child leaves this block only into `entry`; in the caller only the listed registers change.
     unsafe {
         std::arch::asm!(
             "syscall", "test rax, rax", "jnz 2f", "xor ebp, ebp", "mov rdi, r13", "call r12", "ud2", "2:",
             inlateout("rax") libc::SYS_clone3 as isize => ret,
             in("rdi") &raw mut *args, in("rsi") size_of::<CloneArgs>(),
-            in("r12") child as unsafe extern "C" fn(*mut c_void) -> !, in("r13") data,
+            in("r12") entry, in("r13") data,
             lateout("rcx") _, lateout("r11") _,
         );
     }
@@ -95,7 +119,7 @@ unsafe fn clone3(args: &mut CloneArgs, data: *mut c_void) -> isize {
 }
 
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone3(args: &mut CloneArgs, data: *mut c_void) -> isize {
+unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize {
     let ret: isize;
     // SAFETY: as above.
     unsafe {
@@ -103,7 +127,7 @@ unsafe fn clone3(args: &mut CloneArgs, data: *mut c_void) -> isize {
             "svc 0", "cbnz x0, 2f", "mov x29, xzr", "mov x0, x21", "blr x20", "brk 1", "2:",
             in("x8") libc::SYS_clone3,
             inlateout("x0") &raw mut *args => ret, in("x1") size_of::<CloneArgs>(),
-            in("x20") child as unsafe extern "C" fn(*mut c_void) -> !, in("x21") data,
+            in("x20") entry, in("x21") data,
             lateout("x30") _,
         );
     }

@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench start`, as root. Everything happens in mount and network namespaces of the bench's own.
 
+mod contained;
 #[expect(clippy::disallowed_methods, reason = "its child alone is moved")]
 mod limit;
 mod memory;
@@ -65,9 +66,11 @@ fn measure(root: &Path, group: &Cgroup) -> Result<(), Box<dyn Error>> {
             "x",
         );
     }
+    contained::measure(root, group)?;
     containers(root, &limit)?;
     memory::resident(&start)?;
     memory::monitor(command(root, group, "/pause")?)?;
+    memory::init(command(root, group, "/pause")?)?;
     peers::measure(root, &limit)
 }
 

@@ -43,15 +43,34 @@ pub(crate) fn monitor(mut command: Command) -> Result<(), Box<dyn Error>> {
     std::thread::sleep(std::time::Duration::from_millis(50));
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
     let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).ok_or("no parent")?;
-    let smaps = fs::read_to_string(format!("/proc/{parent}/smaps_rollup"))?;
+    println!();
+    of("monitor", parent)?;
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+/// The same of an init: process 1, where that is not the program.
+pub(crate) fn init(mut command: Command) -> Result<(), Box<dyn Error>> {
+    let mut child = command.init(true).spawn()?;
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    of("init", &child.id().to_string())?;
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+fn of(name: &str, pid: &str) -> Result<(), Box<dyn Error>> {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let field = |name: &str| -> Option<f64> {
         let line = smaps.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse().ok()
     };
-    println!();
-    figure::print("monitor-private-dirty", field("Private_Dirty:").ok_or("no Private_Dirty")?, "KiB");
-    figure::print("monitor-pss", field("Pss:").ok_or("no Pss")?, "KiB");
-    child.kill()?;
-    child.wait()?;
+    figure::print(
+        &format!("{name}-private-dirty"),
+        field("Private_Dirty:").ok_or("no Private_Dirty")?,
+        "KiB",
+    );
+    figure::print(&format!("{name}-pss"), field("Pss:").ok_or("no Pss")?, "KiB");
     Ok(())
 }

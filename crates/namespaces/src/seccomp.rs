@@ -95,7 +95,8 @@ impl Seccomp {
     }
 
     /// The array of sock_filter for sock_fprog (seccomp(2)), as the kernel reads it.
-    pub(crate) fn program(&self) -> &[u8] {
+    #[must_use]
+    pub fn program(&self) -> &[u8] {
         &self.program
     }
 
