@@ -47,8 +47,7 @@ pub(crate) unsafe fn send_go(socket: i32, slots: &[i32; SLOTS], since: &[i32; SL
     let mut bytes = [GO; 1 + MOST_PASSED];
     let mut rights = [0u64; ROOM];
     let mut count = 0usize;
-    let mut number = 0usize;
-    for (fd, before) in slots.iter().zip(since) {
+    for (number, (fd, before)) in slots.iter().zip(since).enumerate() {
         if number >= PASSED
             && fd != before
             && let Some(byte) = bytes.get_mut(1 + count)
@@ -58,7 +57,6 @@ pub(crate) unsafe fn send_go(socket: i32, slots: &[i32; SLOTS], since: &[i32; SL
             *word |= (*fd as u32 as u64) << (32 * (count % 2));
             count += 1;
         }
-        number += 1;
     }
     rights[0] = 16 + 4 * count as u64;
     rights[1] = RIGHTS;

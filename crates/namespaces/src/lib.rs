@@ -54,7 +54,6 @@ mod wire;
 #[path = "../launcher/channel.rs"]
 mod channel;
 #[cfg(any(test, fuzzing))]
-#[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
 #[path = "../launcher/operation.rs"]
 mod operation;
 #[cfg(any(test, fuzzing))]
