@@ -16,6 +16,7 @@ mod memory;
 mod network;
 mod origins;
 mod outcome;
+mod owner;
 mod plan;
 mod rights;
 mod rootless;
