@@ -133,6 +133,12 @@ impl Controllers {
         Self::among(&Mounts::read()?)
     }
 
+    /// Where cgroup v2 is mounted, if it is.
+    #[must_use]
+    pub fn mount_point() -> Option<std::path::PathBuf> {
+        Mounts::read().ok()?.v2()
+    }
+
     pub(crate) fn among(mounts: &Mounts) -> Result<Self> {
         let root = mounts.v2().map(|point| Directory::mount(&point, CGROUP2)).transpose()?;
         let v2 = match &root {

@@ -240,7 +240,7 @@ impl Container {
         self.undo.cgroup.as_ref().ok_or_else(|| {
             let what = format!("container `{}`: it has no control group", self.name);
             Error::new(ErrorKind::Unsupported, what).with_hint(
-                "an ordinary user wants one that is delegated: systemd-run --user --scope -p Delegate=yes",
+                "an ordinary user wants one that is delegated: systemd-run --user -p Delegate=yes -p DelegateSubgroup=caller",
             )
         })
     }

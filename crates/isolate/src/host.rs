@@ -163,8 +163,8 @@ fn subordinate_ids() -> Finding {
 
 /// Of an ordinary user: a control group that is delegated.
 fn own_group() -> Finding {
-    let made = isolate_cgroups::Cgroup::create(format!("isolate-check-{}", crate::name::random()));
-    let remedy = "systemd-run --user --scope -p Delegate=yes PROGRAM";
+    let made = isolate_cgroups::Cgroup::create(crate::start::group_name("check", false));
+    let remedy = "systemd-run --user -p Delegate=yes -p DelegateSubgroup=caller PROGRAM";
     match made {
         Ok(_) => Finding::new("control group of its own", true, "limits, pause and statistics", None),
         Err(e) => Finding::new("control group of its own", false, e.to_string(), Some(remedy.to_owned())),

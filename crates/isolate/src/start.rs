@@ -30,9 +30,10 @@ const PIDS: u32 = 4096;
 
 pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     let state = Store::path()?.join("containers").join(name);
-    let group = group_name(name);
     let privileged = crate::host::is_root();
-    let mut compiled = compile::compile(builder, name, &group, &state, privileged)?;
+    let group = group_name(name, privileged);
+    let id = leaf(&group);
+    let mut compiled = compile::compile(builder, name, id, &state, privileged)?;
     let bridged = compiled.attach.mode == Mode::Bridge;
     let mut before = vec![format!("lock {}", state.display())];
     before.extend(builder.publish.iter().map(|publish| format!("reserve the host port of {publish}")));
@@ -80,9 +81,9 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
             .with_hint("run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or as an ordinary user"));
     }
     let store = Store::open()?;
-    let group = group_name(name);
+    let group = group_name(name, privileged);
     let state = store.container(name);
-    let mut compiled = compile::compile(builder, name, &group, &state, privileged)?;
+    let mut compiled = compile::compile(builder, name, leaf(&group), &state, privileged)?;
     if !compiled.layout.overlays.is_empty() {
         isolate_overlay::supported()?;
     }
@@ -149,7 +150,9 @@ fn group_for(name: &str, limits: &Limits, privileged: bool) -> Result<Option<Cgr
         Err(_) if !privileged && *limits == Limits::new() => return Ok(None),
         Err(e) if !privileged => {
             return Err(Error::from(e).with_hint(
-                "limits want a control group that is delegated to this user: systemd-run --user --scope -p Delegate=yes",
+                "limits want a control group that is delegated to this user, with the caller in a group below it, since the kernel \
+                 gives no controller to the children of a group with processes: systemd-run --user -p Delegate=yes \
+                 -p DelegateSubgroup=caller",
             ));
         }
         other => other?,
@@ -224,7 +227,41 @@ fn connect(lease: &Lease, held: &Held, reservations: &[Reservation]) -> Result<P
     Ok(port)
 }
 
-/// Unique for as long as the record exists, also among users with state directories of their own.
-fn group_name(name: &str) -> String {
-    format!("isolate-{name}-{}", name::random())
+/// Unique for as long as the record exists, also among users with state directories of their own. An ordinary user's lies in what is
+/// delegated to it.
+pub(crate) fn group_name(name: &str, privileged: bool) -> String {
+    let own = format!("isolate-{name}-{}", name::random());
+    match delegated().filter(|_| !privileged) {
+        Some(group) => format!("{group}/{own}"),
+        None => own,
+    }
+}
+
+/// Without the groups above.
+fn leaf(group: &str) -> &str {
+    group.rsplit('/').next().unwrap_or(group)
+}
+
+/// The caller's group of cgroup v2, or the nearest above it that is the caller's too and has no process: only such a one can hand
+/// controllers down (cgroups(7), the rule of no internal processes).
+fn delegated() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+    if own.is_empty() {
+        return None;
+    }
+    let root = isolate_cgroups::Controllers::mount_point()?;
+    let is_ours = |group: &str| {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(root.join(group)).ok();
+        metadata.is_some_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw())
+    };
+    let is_empty = |group: &str| {
+        std::fs::read_to_string(root.join(group).join("cgroup.procs"))
+            .is_ok_and(|pids| pids.trim().is_empty())
+    };
+    let above =
+        std::iter::successors(Some(own.as_str()), |group| group.rsplit_once('/').map(|(above, _)| above));
+    let empty = above.take_while(|group| is_ours(group)).find(|group| is_empty(group)).map(str::to_owned);
+    Some(empty.unwrap_or(own))
 }

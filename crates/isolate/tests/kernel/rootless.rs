@@ -33,22 +33,37 @@ fn as_user(test: &str, part: &str) -> PathBuf {
         let mode = fs::metadata(above).unwrap().mode() | 0o055;
         fs::set_permissions(above, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     }
-    let output = Command::new(&program)
+    as_user_in(test, part, &home, &program, None);
+    home
+}
+
+/// The same with the program in a control group, if one is named.
+fn as_user_in(test: &str, part: &str, home: &Path, program: &Path, group: Option<&Path>) {
+    // Waits for a line before it executes the program.
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "read go; exec \"$0\" \"$@\""])
+        .arg(program)
         .args(["--exact", test, "--nocapture"])
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("RUST_BACKTRACE", "0")
         .env(AS_USER, part)
-        .env(HOME, &home)
-        .env("XDG_RUNTIME_DIR", &home)
+        .env(HOME, home)
+        .env("XDG_RUNTIME_DIR", home)
         .uid(USER)
         .gid(USER)
-        .stdin(Stdio::null())
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    if let Some(group) = group {
+        fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
+    }
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"go\n").unwrap();
+    let output = child.wait_with_output().unwrap();
     let shown = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{part}: {}\n{}", shown[0], shown[1]);
-    home
 }
 
 fn part() -> Option<(String, PathBuf)> {
@@ -192,5 +207,51 @@ fn what_an_ordinary_user_lacks_is_named_with_its_remedy() {
     }
     kernel_test(NEEDS, || {
         as_user("rootless::what_an_ordinary_user_lacks_is_named_with_its_remedy", "all");
+    });
+}
+
+#[test]
+fn limits_hold_where_a_control_group_is_delegated() {
+    if let Some((part, _)) = part() {
+        let limits = Limits::new().memory(Bytes::mib(32)).pids(20);
+        if part == "with processes" {
+            let error = sh("true").limits(limits).start().map(drop).unwrap_err();
+            assert!(
+                error.hint().is_some_and(|hint| hint.contains("no controller to the children")),
+                "{error:?}"
+            );
+            return;
+        }
+        let container = sh("exec sleep 100").limits(limits.clone()).start().unwrap();
+        container.pause().unwrap();
+        container.resume().unwrap();
+        assert!(container.stats().unwrap().memory.limit.is_some());
+        assert!(container.exec("true").status().unwrap().success());
+        container.remove().unwrap();
+        let eats = sh("x=0123456789abcdef; while :; do x=$x$x; done").limits(limits).run().unwrap();
+        assert_eq!(eats.outcome, isolate::Outcome::OutOfMemory);
+        return;
+    }
+    let needs: Vec<Need> = NEEDS.iter().copied().chain([Need::Cgroup2]).collect();
+    kernel_test(&needs, || {
+        let test = "rootless::limits_hold_where_a_control_group_is_delegated";
+        let top = isolate::cgroups::Controllers::mount_point().unwrap();
+        fs::write(top.join("cgroup.subtree_control"), "+memory +pids +cpu").unwrap();
+        let group = top.join(format!("isolate-delegated-{}", std::process::id()));
+        let caller = group.join("caller");
+        for directory in [&group, &caller] {
+            fs::create_dir(directory).unwrap();
+            for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+                chown(directory.join(file), Some(USER), Some(USER)).unwrap();
+            }
+        }
+        let run = |part: &str, group: &Path| {
+            let home = as_user("rootless::what_an_ordinary_user_lacks_is_named_with_its_remedy", "all");
+            as_user_in(test, part, &home, &home.join("program"), Some(group));
+        };
+        run("below", &caller);
+        fs::remove_dir(&caller).unwrap();
+        run("with processes", &group);
+        fs::remove_dir(&group).unwrap();
     });
 }
