@@ -154,7 +154,9 @@ fn stop_asks_first_and_kills_after_the_grace() {
         assert_eq!(container.stop(Duration::from_secs(20)).unwrap().code(), Some(5));
         container.remove().unwrap();
 
-        let mut container = sh("trap '' TERM; sleep 1000").start().unwrap();
+        let deaf = "trap '' TERM; echo up; sleep 1000";
+        let mut container = sh(deaf).stdout(isolate::Stdio::piped()).start().unwrap();
+        BufReader::new(container.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
         let status = container.stop(Duration::from_millis(50)).unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
         container.remove().unwrap();

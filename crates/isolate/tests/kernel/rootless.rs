@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use isolate::{Attach, Bytes, ErrorKind, Limits, Mount, Rootfs, UserNamespace};
+use isolate::{Attach, Bytes, ContainerBuilder, ErrorKind, Limits, Mount, Rootfs, UserNamespace};
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
 use crate::common::{printed, sh};
@@ -66,6 +66,15 @@ fn as_user_in(test: &str, part: &str, home: &Path, program: &Path, group: Option
     assert!(output.status.success(), "{part}: {}\n{}", shown[0], shown[1]);
 }
 
+/// A script on a root of the user's own: the host's need not be one that an overlay of an ordinary user can lie over.
+fn on_own(home: &Path, script: &str) -> ContainerBuilder {
+    let root = home.join("root");
+    if !root.exists() {
+        busybox_root(&root);
+    }
+    sh(script).rootfs(Rootfs::from(root))
+}
+
 fn part() -> Option<(String, PathBuf)> {
     Some((std::env::var(AS_USER).ok()?, std::env::var_os(HOME)?.into()))
 }
@@ -108,7 +117,9 @@ fn an_ordinary_user_has_containers_on_the_hosts_root() {
         container.remove().unwrap();
         return;
     }
-    kernel_test(NEEDS, || {
+    // In a virtual machine the host's root is an overlay over a network file system.
+    let needs: Vec<Need> = NEEDS.iter().copied().chain([Need::Native]).collect();
+    kernel_test(&needs, || {
         let home = as_user("rootless::an_ordinary_user_has_containers_on_the_hosts_root", "all");
         assert_eq!(fs::read_dir(home.join("isolate/containers")).unwrap().count(), 0, "nothing is left");
     });
@@ -118,8 +129,8 @@ fn an_ordinary_user_has_containers_on_the_hosts_root() {
 fn files_of_root_inside_are_the_users_outside() {
     if let Some((part, home)) = part() {
         let upper = home.join("upper");
-        busybox_root(home.join("root"));
         let root = || Rootfs::from(home.join("root")).upper(&upper);
+        let sh = |script: &str| on_own(&home, script);
         if part == "sub-ids" {
             let made =
                 sh("echo x > /tmp/file; chown 33 /tmp/file; cat /proc/self/uid_map; id -G").rootfs(root());
@@ -179,7 +190,8 @@ fn files_of_root_inside_are_the_users_outside() {
 
 #[test]
 fn what_an_ordinary_user_lacks_is_named_with_its_remedy() {
-    if part().is_some() {
+    if let Some((_, home)) = part() {
+        let sh = |script: &str| on_own(&home, script);
         let error = sh("true").limits(Limits::new().memory(Bytes::mib(64))).start().map(drop).unwrap_err();
         assert!(error.hint().is_some_and(|hint| hint.contains("Delegate=yes")), "{error:?}");
         let error = sh("true").publish((9000, 8080)).start().map(drop).unwrap_err();
@@ -212,7 +224,8 @@ fn what_an_ordinary_user_lacks_is_named_with_its_remedy() {
 
 #[test]
 fn limits_hold_where_a_control_group_is_delegated() {
-    if let Some((part, _)) = part() {
+    if let Some((part, home)) = part() {
+        let sh = |script: &str| on_own(&home, script);
         let limits = Limits::new().memory(Bytes::mib(32)).pids(20);
         if part == "with processes" {
             let error = sh("true").limits(limits).start().map(drop).unwrap_err();

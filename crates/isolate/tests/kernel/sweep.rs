@@ -68,7 +68,7 @@ fn is_empty(directory: &str) -> bool {
 #[test]
 fn what_an_owner_leaves_that_is_killed_at_any_moment_of_a_start_or_a_removal_is_swept() {
     kernel_test(NET, || {
-        let (rounds, longest) = if slow() { (8, 300) } else { (30, 30) };
+        let (rounds, longest) = if slow() { (12, 1500) } else { (30, 30) };
         isolate::sweep().unwrap();
         let before = Snapshot::take();
         let mut found = 0;

@@ -6,7 +6,7 @@ use isolate::{Bytes, Capabilities, Mount, Rootfs, UserNamespace};
 use rustix::fs::Mode;
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
-use crate::common::{NEEDS, printed, sh};
+use crate::common::{NEEDS, OnDisk, printed, sh};
 
 #[test]
 fn all_its_namespaces_are_others_than_the_callers() {
@@ -57,7 +57,8 @@ fn its_devices_are_six_and_its_own() {
         let made = |container: isolate::ContainerBuilder| {
             printed(container.capabilities(Capabilities::DOCKER).stderr(isolate::Stdio::null()))
         };
-        assert_eq!(made(sh(disk)), "0\nptmx\n", "in a user namespace it cannot even be made");
+        let root = OnDisk::root();
+        assert_eq!(made(root.sh(disk)), "0\nptmx\n", "in a user namespace it cannot even be made");
         assert_eq!(made(sh(disk).user_namespace(UserNamespace::Host)), "1\nptmx\n", "nor be opened without");
         assert!(
             !sh("echo 1 > /sys/kernel/profiling || mkdir /sys/x")

@@ -13,6 +13,7 @@ use crate::common::{NEEDS, OnDisk, sh, slow};
 fn odd_names_paths_and_numbers_are_typed_errors_and_nothing_is_made() {
     kernel_test(NEEDS, || {
         sh("true").status().unwrap(); // what is made once a process
+        let disk = OnDisk::root();
         let before = Snapshot::take();
         let long = "x".repeat(100);
         let refused: Vec<(&str, ContainerBuilder)> = vec![
@@ -36,7 +37,7 @@ fn odd_names_paths_and_numbers_are_typed_errors_and_nothing_is_made() {
             ("user of no number", sh("true").user("4294967295")),
             ("group of no number", sh("true").user("0:4294967295")),
             ("user beyond all", sh("true").user("99999999999")),
-            ("user outside of the range", sh("true").user(User::id(70_000))),
+            ("user outside of the range", disk.sh("true").user(User::id(70_000))),
             ("empty user", sh("true").user("")),
             ("relative target", sh("true").mount(Mount::tmpfs("tmp"))),
             ("target that leads up", sh("true").mount(Mount::tmpfs("/tmp/../../x"))),
@@ -46,6 +47,7 @@ fn odd_names_paths_and_numbers_are_typed_errors_and_nothing_is_made() {
             ("device elsewhere", sh("true").device("/etc/passwd")),
             ("device that leads up", sh("true").device("/dev/../etc/passwd")),
             ("no such device", sh("true").device("/dev/nothing-here")),
+            ("port of nobody", sh("true").publish((9000, 0))),
             ("nice", sh("true").nice(99)),
             ("oom_score_adj", sh("true").oom_score_adj(5000)),
         ];
