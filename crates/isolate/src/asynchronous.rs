@@ -6,7 +6,7 @@ pub use terminal::AsyncTerminal;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::task::Poll;
@@ -42,8 +42,7 @@ impl Container {
     /// As [`wait`](Self::wait). Dropping the future loses nothing: the status is still to be had.
     pub async fn wait_async(&mut self) -> Result<ExitStatus> {
         drop(self.stdin.take());
-        ended(&*self).await.map_err(|e| waiting(&e))?;
-        // Its monitor tells within microseconds of the end.
+        ended(self.monitor()).await.map_err(|e| waiting(&e))?;
         self.wait()
     }
 
@@ -53,7 +52,7 @@ impl Container {
         self.outcome()
     }
 
-    /// As [`wait_with_output`](Self::wait_with_output).
+    /// As [`wait_with_output`](Self::wait_with_output). Dropping the future loses what was read so far, and the pipes.
     pub async fn wait_with_output_async(&mut self) -> Result<Output> {
         drop(self.stdin.take());
         let pipes = (self.stdout.take(), self.stderr.take());
@@ -103,8 +102,14 @@ impl ExecChild {
     /// As [`wait`](Self::wait).
     pub async fn wait_async(&mut self) -> Result<ExitStatus> {
         drop(self.stdin.take());
-        ended(&*self).await.map_err(|e| waiting(&e))?;
+        ended(self.monitor()).await.map_err(|e| waiting(&e))?;
         self.wait()
+    }
+
+    /// As [`outcome`](Self::outcome).
+    pub async fn outcome_async(&mut self) -> Result<Outcome> {
+        self.wait_async().await?;
+        self.outcome()
     }
 
     /// As [`wait_with_output`](Self::wait_with_output).
@@ -120,10 +125,11 @@ fn waiting(error: &io::Error) -> Error {
     Error::io("cannot wait", error)
 }
 
-/// Until the pidfd is readable. Of a copy: the runtime takes what it watches.
+/// Until the monitor has ended, right after it has told how its child did: what is said then is there to be read. Of a copy: the runtime
+/// takes what it watches.
 #[expect(deprecated, reason = "what must hold does: it owns its descriptor, and gives no other")]
-async fn ended(process: &impl AsFd) -> io::Result<()> {
-    let copy = process.as_fd().try_clone_to_owned()?;
+async fn ended(monitor: BorrowedFd<'_>) -> io::Result<()> {
+    let copy = monitor.try_clone_to_owned()?;
     AsyncFd::with_interest(copy, Interest::READABLE)?.readable().await?.retain_ready();
     Ok(())
 }

@@ -62,6 +62,12 @@ impl Container {
         Self { stdin, stdout, stderr, terminal, name: name.to_owned(), address, published, inside, undo }
     }
 
+    /// The pidfd of its monitor.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn monitor(&self) -> BorrowedFd<'_> {
+        self.child().monitor_pidfd()
+    }
+
     pub(crate) fn inside(&self) -> &Inside {
         &self.inside
     }

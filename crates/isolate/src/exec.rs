@@ -270,6 +270,12 @@ impl ExecChild {
         }
     }
 
+    /// The pidfd of its monitor.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn monitor(&self) -> BorrowedFd<'_> {
+        self.child.monitor_pidfd()
+    }
+
     /// Its number in the caller's pid namespace.
     #[must_use]
     pub fn pid(&self) -> u32 {

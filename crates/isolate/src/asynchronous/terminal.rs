@@ -1,11 +1,12 @@
 //! A container's terminal for tokio.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use isolate_namespaces::{Terminal, WindowSize};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -46,9 +47,11 @@ impl AsyncTerminal {
         self.terminal.resize(size)
     }
 
-    /// Without waiting: the file itself does not block, but [`Terminal`]'s own methods would poll it.
-    fn raw(&self) -> io::Result<std::fs::File> {
-        self.ready.get_ref().0.try_clone().map(Into::into)
+    /// Whether nobody has the other side open: then what does not fit any more never will, and nobody is woken.
+    fn is_hung_up(&self) -> bool {
+        let mut poll = [PollFd::new(&self.terminal, PollFlags::OUT)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut poll, Some(&now)).is_ok() && poll[0].revents().contains(PollFlags::HUP)
     }
 }
 
@@ -63,7 +66,8 @@ impl AsyncRead for AsyncTerminal {
     ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.ready.poll_read_ready(context))?;
-            let read = guard.try_io(|_| self.raw()?.read(into.initialize_unfilled()));
+            let room = into.initialize_unfilled();
+            let read = guard.try_io(|fd| Ok(rustix::io::read(&fd.get_ref().0, room)?));
             match read {
                 Ok(Ok(count)) => {
                     into.advance(count);
@@ -82,9 +86,12 @@ impl AsyncWrite for AsyncTerminal {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.ready.poll_write_ready(context))?;
-            match guard.try_io(|_| self.raw()?.write(from)) {
+            match guard.try_io(|fd| Ok(rustix::io::write(&fd.get_ref().0, from)?)) {
                 Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
                 Ok(done) => return Poll::Ready(done),
+                Err(_would_block) if self.is_hung_up() => {
+                    return Poll::Ready(Err(io::Error::from_raw_os_error(GONE)));
+                }
                 Err(_would_block) => {}
             }
         }
