@@ -67,6 +67,15 @@ impl Mount {
     }
 
     pub(crate) fn compile(&self, mapped: bool) -> Result<isolate_namespaces::Mount> {
+        // What hides them hides what the library writes to, and what it hides.
+        let own = ["/proc", "/sys", "/dev"].iter().find(|own| {
+            let normal: PathBuf = self.target.components().collect();
+            normal == Path::new(own) || (**own == "/proc" && normal.starts_with(own))
+        });
+        if let Some(own) = own {
+            let what = format!("mount at {}: a container has a {own} of its own", self.target.display());
+            return Err(Error::new(ErrorKind::InvalidConfig, what));
+        }
         let mount = match (&self.what, self.size) {
             (What::Bind(source), None) => {
                 let bind = isolate_namespaces::Mount::bind(source, &self.target);

@@ -66,6 +66,10 @@ fn proc_that_is_a_file_or_a_volume_is_an_error_or_hidden_below_the_containers_ow
         let fake = scratch();
         fs::create_dir(fake.join("self")).unwrap();
         fs::write(fake.join("self/status"), "forged").unwrap();
+        for target in ["/proc", "/proc/", "/./proc", "/proc/sys", "/sys", "/dev"] {
+            let error = disk.sh("true").mount(Mount::bind(&fake, target)).start().map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{target}: {error}");
+        }
         let root = disk.0.join("root");
         fs::create_dir_all(root.join("proc/self")).unwrap();
         fs::write(root.join("proc/self/status"), "forged").unwrap();

@@ -181,6 +181,84 @@ fn each_of_the_table_gives_what_it_must_and_the_filter_is_why() {
     });
 }
 
+/// Newcomers are seized as soon as they are seen, by who may do so.
+const TRACER: &str = "ISOLATE_TEST_TRACER";
+
+#[test]
+fn a_newcomer_cannot_be_traced_before_it_has_executed_its_program() {
+    if std::env::var_os(TRACER).is_some() {
+        return trace();
+    }
+    kernel_test(NEEDS, || {
+        let program = std::env::current_exe().unwrap();
+        let mut container = Container::builder()
+            .mount(Mount::bind(&program, "/probe").read_only())
+            .command([
+                "/probe",
+                "--exact",
+                "attacks::system_calls::a_newcomer_cannot_be_traced_before_it_has_executed_its_program",
+                "--nocapture",
+            ])
+            .env(TRACER, "1")
+            .capabilities(Capabilities::all())
+            .seccomp_unconfined()
+            .stdout(isolate::Stdio::piped())
+            .start()
+            .unwrap();
+        for _ in 0..if crate::common::slow() { 30 } else { 2_000 } {
+            // One that is seized while it ends is killed with its tracer's word, or ends by itself.
+            container.exec("/usr/bin/true").status().unwrap();
+        }
+        let mut last = container.exec("/usr/bin/sleep").arg("1").spawn().unwrap();
+        last.wait().unwrap();
+        container.exec("/usr/bin/touch").arg("/tmp/stop").status().unwrap();
+        let output = container.wait_with_output().unwrap();
+        container.remove().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        let traced: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("traced ")).collect();
+        assert!(traced.contains(&"/usr/bin/sleep"), "the control: what runs can be: {shown}");
+        assert!(
+            traced.iter().all(|program| program.starts_with("/usr/bin/") || program.is_empty()),
+            "{traced:?}"
+        );
+    });
+}
+
+/// Inside: seizes each process that was not there before, notes its program, and lets go.
+fn trace() {
+    println!();
+    let numbers = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut known = numbers();
+    while !std::path::Path::new("/tmp/stop").exists() {
+        for pid in numbers() {
+            if known.contains(&pid) {
+                continue;
+            }
+            // SAFETY: a number of a process; no memory of this program is touched.
+            let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
+            if seized == 0 {
+                let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+                println!("traced {}", program.display());
+                // SAFETY: as above; let go by the end of this thread, or at once if it stops.
+                unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0) };
+                let mut status = 0;
+                // SAFETY: an int on this stack.
+                unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+                // SAFETY: as above.
+                unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, 0) };
+                known.insert(pid);
+            } else if std::fs::metadata(format!("/proc/{pid}")).is_err() {
+                known.insert(pid);
+            }
+        }
+        known.retain(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+}
+
 /// This test's own program in a container of the host's root.
 fn inside() -> ContainerBuilder {
     let program = std::env::current_exe().unwrap();
