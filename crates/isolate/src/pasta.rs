@@ -55,8 +55,9 @@ fn missing() -> Error {
 }
 
 /// Connects the network namespace of process `pid`, a child that waits in a user namespace of this user's. Returns when the ports are
-/// bound and the device is up. `state` is the container's own directory.
-pub(crate) fn connect(pid: u32, publish: &[Publish], state: &Path, store: &Store) -> Result<Child> {
+/// bound and the device is up. `name` is the container's.
+pub(crate) fn connect(pid: u32, publish: &[Publish], name: &str, store: &Store) -> Result<Child> {
+    let state = store.container(name);
     let (ready, log) = (state.join("pasta.pid"), state.join("pasta.log"));
     let stderr = File::create(&log).map_err(|e| Error::io(log.display(), &e))?;
     let mut command = Command::new(program().ok_or_else(missing)?);
@@ -71,7 +72,7 @@ pub(crate) fn connect(pid: u32, publish: &[Publish], state: &Path, store: &Store
     // Its number is written when all else is done.
     while !fs::read(&ready).is_ok_and(|number| number.ends_with(b"\n")) {
         if pasta.wait_timeout(INTERVAL)?.is_some() {
-            return Err(refused(&fs::read_to_string(&log).unwrap_or_default(), publish, store));
+            return Err(refused(&fs::read_to_string(&log).unwrap_or_default(), publish, name, store));
         }
         if Instant::now() > end {
             let what = format!("pasta has not connected the container within {} s", LIMIT.as_secs());
@@ -98,12 +99,12 @@ fn spec(publish: &Publish) -> String {
 }
 
 /// Why it has ended early: in its own words, unless a port says it better.
-fn refused(log: &str, publish: &[Publish], store: &Store) -> Error {
+fn refused(log: &str, publish: &[Publish], name: &str, store: &Store) -> Error {
     let said = last_words(log);
     if said.contains("bind") {
         // What is on IPv6 only pasta can bind.
         let publish: Vec<_> = publish.iter().filter(|publish| publish.address().is_ipv4()).copied().collect();
-        if let Err(error) = ports::reserve(&publish, store) {
+        if let Err(error) = ports::reserve(&publish, name, store) {
             return error;
         }
     }

@@ -94,7 +94,7 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     let mode = compiled.attach.mode;
     // What pasta is to bind must be free.
     let reserved: &[_] = if mode == Mode::Pasta { &[] } else { &builder.publish };
-    let reservations = ports::reserve(reserved, &store)?;
+    let reservations = ports::reserve(reserved, name, &store)?;
     let published: Vec<_> = match mode {
         Mode::Pasta => builder.publish.clone(),
         _ => reservations.iter().map(Reservation::publish).collect(),
@@ -143,7 +143,7 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
         undo.port = Some(connect(lease, &held, &reservations)?);
     }
     if mode == Mode::Pasta {
-        undo.pasta = Some(pasta::connect(held.id(), &builder.publish, &state, &store)?);
+        undo.pasta = Some(pasta::connect(held.id(), &builder.publish, name, &store)?);
     }
     let entrances = if privileged { Vec::new() } else { entrances(&held)? };
     undo.child = Some(held.release()?);

@@ -253,7 +253,7 @@ fn a_published_port_of_an_ordinary_user_is_passed_on_by_pasta() {
             "route add default via 192.0.2.1",
         ];
         let ip = |step: &str| assert!(Command::new("ip").args(step.split(' ')).status().unwrap().success());
-        steps.map(ip);
+        steps.into_iter().for_each(ip);
         let flags = rustix::mount::MountFlags::empty();
         rustix::mount::mount("tmpfs", "/dev/net", "tmpfs", flags, None).unwrap();
         let (mode, device) = (rustix::fs::Mode::from_raw_mode(0o666), rustix::fs::makedev(10, 200));
