@@ -225,12 +225,18 @@ fn a_published_port_of_an_ordinary_user_is_passed_on_by_pasta() {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert_eq!(pastas(), 1, "what failed has left none");
 
-        let inside = format!(
-            "ls /sys/class/net | tr '\n' ' '; grep -c 'no network' /etc/resolv.conf; \
-             for host in 127.0.0.1 192.0.2.1; do busybox nc -w 1 $host {port} < /dev/null || echo none; done"
-        );
-        let shown = printed(sh(&inside).network(Attach::pasta()).stderr(isolate::Stdio::null()));
-        assert_eq!(shown, "eth0 lo 0\nnone\nnone\n", "the host's loopback is not reached");
+        let links = "ls /sys/class/net | tr '\\n' ' '; grep -c 'no network' /etc/resolv.conf || true";
+        assert_eq!(printed(sh(links).network(Attach::pasta())), "eth0 lo 0\n");
+        let asked = |host: &str, network| {
+            let fetch = format!(
+                "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 2 {host} 18080 | tail -n 1 | grep . || echo none"
+            );
+            printed(sh(&fetch).network(network))
+        };
+        assert_eq!(asked("127.0.0.1", Attach::host()), "hello\n");
+        for host in ["127.0.0.1", "192.0.2.1"] {
+            assert_eq!(asked(host, Attach::pasta()), "none\n", "the host's loopback is not reached");
+        }
 
         container.remove().unwrap();
         assert_eq!(get(local(18080)), None);
