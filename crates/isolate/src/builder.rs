@@ -142,7 +142,8 @@ impl ContainerBuilder {
         self
     }
 
-    /// The network it is on. Default: [`Attach::none`], or [`Attach::bridge`] once a port is published.
+    /// The network it is on. Default: [`Attach::none`], or, once a port is published, [`Attach::bridge`], for an ordinary user
+    /// [`Attach::pasta`].
     pub fn network(mut self, attach: impl Into<Attach>) -> Self {
         self.network = Some(attach.into());
         self
@@ -314,7 +315,8 @@ impl ContainerBuilder {
         match &self.network {
             Some(attach) => attach.clone(),
             None if self.publish.is_empty() => Attach { mode: Mode::None, address: None },
-            None => Attach { mode: Mode::Bridge, address: None },
+            None if crate::host::is_root() => Attach::bridge(),
+            None => Attach::pasta(),
         }
     }
 

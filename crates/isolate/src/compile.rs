@@ -14,6 +14,7 @@ use crate::files;
 use crate::inside::Inside;
 use crate::name;
 use crate::origin::From;
+use crate::pasta;
 use crate::rootfs::{self, Layout, Scratch, Way};
 use crate::user::{Resolved, layers};
 use crate::user_namespace::{self, Decision, UserNamespace};
@@ -101,7 +102,7 @@ pub(crate) fn compile(
         }
         _ => {}
     }
-    if matches!(attach.mode, Mode::None | Mode::Bridge) {
+    if matches!(attach.mode, Mode::None | Mode::Bridge | Mode::Pasta) {
         command.loopback_up();
     }
     command.root(layout.root.clone());
@@ -129,9 +130,11 @@ fn check_network(builder: &ContainerBuilder, attach: &Attach, privileged: bool) 
     let refused = |what| Error::new(ErrorKind::InvalidConfig, what);
     if attach.mode != Mode::Bridge {
         let hint = "put it on Attach::bridge()";
-        if let Some(publish) = builder.publish.first() {
+        if attach.mode == Mode::Pasta {
+            pasta::check(&builder.publish, privileged)?;
+        } else if let Some(publish) = builder.publish.first() {
             return Err(refused(format!("cannot publish {publish}: the container is not on a bridge"))
-                .with_hint(hint));
+                .with_hint(if privileged { hint } else { "put it on Attach::pasta()" }));
         }
         if let Some(address) = attach.address {
             let what = format!("cannot have the address {address}: the container is not on a bridge");
@@ -143,7 +146,7 @@ fn check_network(builder: &ContainerBuilder, attach: &Attach, privileged: bool) 
             "this user may not connect a container to a bridge",
         )
         .with_hint(
-            "run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN), or choose Attach::none() or Attach::host()",
+            "run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN), or choose Attach::pasta(), Attach::none() or Attach::host()",
         ));
     }
     Ok(())
@@ -325,7 +328,7 @@ fn standard_mounts(builder: &ContainerBuilder, attach: &Attach, way: Way) -> Vec
     // The kernel lets these two be mounted by who owns the namespace that they show: the container, or, of the host's, the launcher.
     let queues = origin(builder, Namespace::Ipc);
     let sys = match attach.mode {
-        Mode::None | Mode::Bridge => None,
+        Mode::None | Mode::Bridge | Mode::Pasta => None,
         Mode::Host => Some(&From::Host),
         Mode::Shared => origin(builder, Namespace::Net),
     };

@@ -230,7 +230,8 @@ impl Container {
     }
 
     /// Lets it go on for itself, also beyond the caller's end; returns its name. When it has ended, the next user of this library takes
-    /// back what it had, or [`sweep`](crate::sweep).
+    /// back what it had, or [`sweep`](crate::sweep). One on [`pasta`](crate::Attach::pasta) is killed instead, and
+    /// [`Unsupported`](ErrorKind::Unsupported).
     pub fn detach(mut self) -> Result<String> {
         self.undo.detach().map_err(|e| self.said(e))?;
         Ok(self.name.clone())

@@ -16,16 +16,18 @@ const RESOLVERS: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.c
 /// How many symbolic links are followed (as path_resolution(7)).
 const LINKS: usize = 40;
 
-/// Writes them into the container's state directory; they belong to `owner`, or to the caller.
+/// Writes them into the container's state directory; they belong to `owner`, or to the caller. `network`: whether resolvers can be
+/// reached.
 pub(crate) fn write(
     state: &Path,
     hostname: &str,
     name: &str,
+    network: bool,
     address: Option<IpAddr>,
     owner: Option<u32>,
 ) -> Result<()> {
     let host = NAMES.map(|file| state.join(file));
-    let contents = [hosts(hostname, name, address), format!("{hostname}\n"), resolv_conf(address.is_some())];
+    let contents = [hosts(hostname, name, address), format!("{hostname}\n"), resolv_conf(network)];
     for (path, content) in host.iter().zip(contents) {
         // Readable for all inside, whatever the caller's umask is.
         let written = fs::write(path, content)

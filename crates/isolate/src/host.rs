@@ -5,6 +5,7 @@ use std::fmt;
 use isolate_cgroups::{Availability, Controller, Controllers};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use crate::pasta;
 use crate::rootfs::Scratch;
 
 /// What this machine can do, and the one line that gives what is missing.
@@ -63,7 +64,7 @@ impl Host {
         if is_root() {
             findings.extend(network());
         } else {
-            findings.extend([subordinate_ids(), own_group()]);
+            findings.extend([subordinate_ids(), own_group(), connector()]);
         }
         Self { findings }
     }
@@ -117,8 +118,7 @@ fn kernel() -> Finding {
 
 fn privilege() -> Finding {
     let found = has_sys_admin();
-    let remedy =
-        (!found).then(|| "run as root for bridges, published ports and limits without delegation".to_owned());
+    let remedy = (!found).then(|| "run as root for bridges and limits without delegation".to_owned());
     Finding::new("privilege", found, format!("user {}", rustix::process::geteuid().as_raw()), remedy)
 }
 
@@ -169,6 +169,13 @@ fn own_group() -> Finding {
         Ok(_) => Finding::new("control group of its own", true, "limits, pause and statistics", None),
         Err(e) => Finding::new("control group of its own", false, e.to_string(), Some(remedy.to_owned())),
     }
+}
+
+/// Of an ordinary user: what connects its containers.
+fn connector() -> Finding {
+    let program = pasta::program();
+    let detail = program.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    Finding::new("pasta", program.is_some(), detail, program.is_none().then(|| pasta::REMEDY.to_owned()))
 }
 
 fn overlay() -> Finding {

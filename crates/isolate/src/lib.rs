@@ -23,6 +23,7 @@ mod network;
 mod origin;
 mod outcome;
 mod parcel;
+mod pasta;
 mod plan;
 mod ports;
 mod record;

@@ -5,10 +5,10 @@ use isolate_netns::{ErrorKind as NetErrorKind, Publish, Reservation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 
-/// All of them or none.
-pub(crate) fn reserve(publish: &[Publish], store: &Store) -> Result<Vec<Reservation>> {
+/// All of them or none, for the container `name`.
+pub(crate) fn reserve(publish: &[Publish], name: &str, store: &Store) -> Result<Vec<Reservation>> {
     let one = |publish: &Publish| {
-        publish.reserve().map_err(|error| match holder(publish, store) {
+        publish.reserve().map_err(|error| match holder(publish, name, store) {
             Some(name) if error.kind() == NetErrorKind::AddressInUse => {
                 let port = publish.host_side();
                 Error::new(
@@ -22,8 +22,9 @@ pub(crate) fn reserve(publish: &[Publish], store: &Store) -> Result<Vec<Reservat
     publish.iter().map(one).collect()
 }
 
-/// The container that has the port: its socket is bound and does not listen, so that the kernel's tables are without it.
-fn holder(publish: &Publish, store: &Store) -> Option<String> {
+/// The other container that has the port: its socket is bound and does not listen, so that the kernel's tables are without it.
+fn holder(publish: &Publish, name: &str, store: &Store) -> Option<String> {
     let has = |text: &String| text.parse().is_ok_and(|other| publish.conflicts_with(&other));
-    store.records().into_iter().find(|record| record.published.iter().any(has)).map(|record| record.name)
+    let mut others = store.records().into_iter().filter(|record| record.name != name);
+    others.find(|record| record.published.iter().any(has)).map(|record| record.name)
 }

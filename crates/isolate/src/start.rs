@@ -17,6 +17,7 @@ use crate::ids;
 use crate::name;
 use crate::network::{self, Lease};
 use crate::parcel;
+use crate::pasta;
 use crate::plan::Plan;
 use crate::ports;
 use crate::record::{Network, Record};
@@ -36,8 +37,8 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     let mut compiled = compile::compile(builder, name, id, &state, privileged)?;
     let bridged = compiled.attach.mode == Mode::Bridge;
     let mut before = vec![format!("lock {}", state.display())];
-    before.extend(builder.publish.iter().map(|publish| format!("reserve the host port of {publish}")));
     if bridged {
+        before.extend(builder.publish.iter().map(|publish| format!("reserve the host port of {publish}")));
         before.push(network::words());
         before.push("lease an address on it".into());
     }
@@ -54,8 +55,11 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     let mut held = Vec::new();
     if bridged {
         held.push("connect the container's network namespace to the bridge".to_owned());
-        held.extend(builder.publish.iter().map(|publish| format!("publish {publish}")));
     }
+    if compiled.attach.mode == Mode::Pasta {
+        held.push("connect the container's network namespace by pasta".to_owned());
+    }
+    held.extend(builder.publish.iter().map(|publish| format!("publish {publish}")));
     compiled.map_ids(ids::FIRST);
     Ok(Plan { before, launch: compiled.command.plan()?, held })
 }
@@ -88,9 +92,16 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
         isolate_overlay::supported()?;
     }
 
-    let reservations = ports::reserve(&builder.publish, &store)?;
+    let mode = compiled.attach.mode;
+    // What pasta is to bind must be free.
+    let reserved: &[_] = if mode == Mode::Pasta { &[] } else { &builder.publish };
+    let reservations = ports::reserve(reserved, name, &store)?;
+    let published: Vec<_> = match mode {
+        Mode::Pasta => builder.publish.clone(),
+        _ => reservations.iter().map(Reservation::publish).collect(),
+    };
     let mut record = Record::new(name, group.clone());
-    record.published = reservations.iter().map(|reservation| reservation.publish().to_string()).collect();
+    record.published = published.iter().map(ToString::to_string).collect();
     let mut undo = claim(&store, record, &compiled)?;
     let base = undo.ids.as_ref().map(|range| range.base);
     if let Some(base) = base {
@@ -105,7 +116,8 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     }
     let address = undo.lease.as_ref().map(|lease| IpAddr::V4(lease.address));
     let hostname = builder.hostname.as_deref().unwrap_or(name);
-    files::write(&state, hostname, name, address, owner)?;
+    let network = matches!(mode, Mode::Bridge | Mode::Pasta);
+    files::write(&state, hostname, name, network, address, owner)?;
 
     let command = &mut compiled.command;
     undo.cgroup = group_for(&group, &builder.limits, privileged)?;
@@ -131,9 +143,11 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     if let Some(lease) = &undo.lease {
         undo.port = Some(connect(lease, &held, &reservations)?);
     }
+    if mode == Mode::Pasta {
+        undo.pasta = Some(pasta::connect(held.id(), &builder.publish, name, &store)?);
+    }
     let entrances = if privileged { Vec::new() } else { entrances(&held)? };
     undo.child = Some(held.release()?);
-    let published = reservations.iter().map(Reservation::publish).collect();
     let root = base.map(|base| [base, base]).or(compiled.joined);
     let inside = compiled.inside(builder, hostname, root, entrances);
     Ok(Container::new(name, address, published, inside, undo))

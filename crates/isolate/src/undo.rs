@@ -7,7 +7,7 @@ use isolate_cgroups::Cgroup;
 use isolate_namespaces::Child;
 use isolate_netns::Port;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::IdRange;
 use crate::network::Lease;
 use crate::store::{Entry, Store};
@@ -24,6 +24,8 @@ pub(crate) struct Undo {
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) child: Option<Child>,
     pub(crate) port: Option<Port>,
+    /// What connects an ordinary user's container.
+    pub(crate) pasta: Option<Child>,
 }
 
 impl Undo {
@@ -37,12 +39,17 @@ impl Undo {
             cgroup: None,
             child: None,
             port: None,
+            pasta: None,
         }
     }
 
     /// Gives up the duty, for a container that outlives its owner: its monitor holds the lock on its record from here on, and whoever
     /// finds that free takes everything back.
     pub(crate) fn detach(&mut self) -> Result<()> {
+        if self.pasta.is_some() {
+            let what = "cannot be detached: its pasta would go on for ever when it has ended";
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
         if let Some(child) = self.child.take() {
             child.detach()?;
         }
@@ -70,6 +77,7 @@ impl Undo {
             note(cgroup.kill().map_err(Error::from));
         }
         drop(self.child.take());
+        drop(self.pasta.take());
         if let Some(cgroup) = self.cgroup.take() {
             note(cgroup.remove().map_err(Error::from));
         }

@@ -1,15 +1,16 @@
 //! Containers of an ordinary user: no root anywhere.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use isolate::{Attach, Bytes, ContainerBuilder, ErrorKind, Limits, Mount, Rootfs, UserNamespace};
+use isolate::{Attach, Bytes, ContainerBuilder, ErrorKind, Limits, Mount, Publish, Rootfs, UserNamespace};
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
-use crate::common::{printed, sh};
+use crate::common::{SERVER, get, printed, sh, wait_for};
 
 /// One that no machine has.
 const USER: u32 = 12_345;
@@ -194,9 +195,9 @@ fn what_an_ordinary_user_lacks_is_named_with_its_remedy() {
         let sh = |script: &str| on_own(&home, script);
         let error = sh("true").limits(Limits::new().memory(Bytes::mib(64))).start().map(drop).unwrap_err();
         assert!(error.hint().is_some_and(|hint| hint.contains("Delegate=yes")), "{error:?}");
-        let error = sh("true").publish((9000, 8080)).start().map(drop).unwrap_err();
+        let error = sh("true").network(Attach::bridge()).publish((9000, 8080)).start().map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        assert!(error.hint().is_some_and(|hint| hint.contains("Attach::none()")), "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("Attach::pasta()")), "{error:?}");
         let error = sh("true").user_namespace(UserNamespace::Host).start().map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         let container = sh("exec sleep 100").start().unwrap();
@@ -211,7 +212,7 @@ fn what_an_ordinary_user_lacks_is_named_with_its_remedy() {
             host.findings().iter().any(|finding| finding.what() == "user namespaces" && finding.is_found()),
             "{host}"
         );
-        for named in ["sub-ids", "control group of its own"] {
+        for named in ["sub-ids", "control group of its own", "pasta"] {
             let finding = host.findings().iter().find(|finding| finding.what() == named).unwrap();
             assert!(finding.is_found() || finding.remedy().is_some(), "{host}");
         }
@@ -266,5 +267,84 @@ fn limits_hold_where_a_control_group_is_delegated() {
         fs::remove_dir(&caller).unwrap();
         run("with processes", &group);
         fs::remove_dir(&group).unwrap();
+    });
+}
+
+#[test]
+fn a_published_port_of_an_ordinary_user_is_passed_on_by_pasta() {
+    let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let pastas = || {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let names = all.filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("pasta") || name.starts_with("passt")).count()
+    };
+    if part().is_some() {
+        let publish = |port| Publish::tcp(port, 8080).on(Ipv4Addr::LOCALHOST);
+        let container = sh(SERVER).name("web").publish(publish(18080)).start().unwrap();
+        assert!(wait_for(local(18080)).ends_with("hello\n"));
+        assert_eq!(container.published(), [publish(18080)]);
+        assert_eq!(container.address(), None);
+        assert_eq!(pastas(), 1);
+
+        let error = sh("true").name("x").publish(publish(18080)).start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        assert!(error.to_string().contains("container `web` has published it"), "{error:?}");
+        let stranger = TcpListener::bind(local(0)).unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        let error = sh("true").publish(publish(port)).start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{error:?}");
+        let error = sh("true").publish(publish(90)).start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
+        let error = sh("true").publish((0, 8080)).start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert_eq!(pastas(), 1, "what failed has left none");
+
+        let links = "ls /sys/class/net | tr '\\n' ' '; grep -c 'no network' /etc/resolv.conf || true";
+        assert_eq!(printed(sh(links).network(Attach::pasta())), "eth0 lo 0\n");
+        let asked = |host: &str, network| {
+            let fetch = format!(
+                "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 2 {host} 18080 | tail -n 1 | grep . || echo none"
+            );
+            printed(sh(&fetch).network(network))
+        };
+        assert_eq!(asked("127.0.0.1", Attach::host()), "hello\n");
+        for host in ["127.0.0.1", "192.0.2.1"] {
+            assert_eq!(asked(host, Attach::pasta()), "none\n", "the host's loopback is not reached");
+        }
+
+        container.remove().unwrap();
+        assert_eq!(get(local(18080)), None);
+        assert_eq!(pastas(), 0);
+        let error = sh("exec sleep 100").network(Attach::pasta()).start().unwrap().detach().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(pastas(), 0);
+        return;
+    }
+    let needs = [NEEDS, &[Need::Program("pasta"), Need::Program("ip"), Need::Veth, Need::Native]].concat();
+    kernel_test(&needs, || {
+        let error = sh("true").network(Attach::pasta()).start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "root has bridges");
+        // A route that leads nowhere, and a device that every user may open: some machines have neither for all.
+        let steps = [
+            "link add out0 type veth peer name out1",
+            "address add 192.0.2.2/24 dev out0",
+            "link set out1 up",
+            "link set out0 up",
+            "route add default via 192.0.2.1",
+        ];
+        let ip = |step: &str| assert!(Command::new("ip").args(step.split(' ')).status().unwrap().success());
+        steps.into_iter().for_each(ip);
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", "/dev/net", "tmpfs", flags, None).unwrap();
+        let (mode, device) = (rustix::fs::Mode::from_raw_mode(0o666), rustix::fs::makedev(10, 200));
+        let tun = "/dev/net/tun";
+        rustix::fs::mknodat(rustix::fs::CWD, tun, rustix::fs::FileType::CharacterDevice, mode, device)
+            .unwrap();
+        fs::set_permissions(tun, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+
+        let home = as_user("rootless::a_published_port_of_an_ordinary_user_is_passed_on_by_pasta", "all");
+        assert_eq!(fs::read_dir(home.join("isolate/containers")).unwrap().count(), 0, "nothing is left");
+        rustix::mount::unmount("/dev/net", rustix::mount::UnmountFlags::DETACH).unwrap();
+        ip("link delete out0");
     });
 }
