@@ -1,4 +1,7 @@
-//! What the benches share: figures, and the parts that they start.
+//! What the benches share: figures, the parts that they start, and the bare system calls that they measure against.
 
+pub mod clone;
 pub mod figure;
+pub mod raw;
+pub mod rights;
 pub mod tiny;

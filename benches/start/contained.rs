@@ -8,7 +8,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
+use isolate_benches::clone::clone_into;
 use isolate_benches::figure::{self, Times, head};
+use isolate_benches::must;
+use isolate_benches::raw::fail;
+use isolate_benches::rights::Rights;
 use isolate_cgroups::Cgroup;
 use isolate_namespaces::{
     Capabilities, Command, Filesystem, IdMap, Mount, Namespace, Resource, ResourceLimit, Seccomp,
@@ -130,7 +134,7 @@ fn command(root: &Path, group: &Cgroup, init: bool) -> Result<Command, Box<dyn E
 pub(crate) struct Limit<'a> {
     root: CString,
     group: BorrowedFd<'a>,
-    filter: Vec<u8>,
+    rights: Rights,
     stack: Vec<u128>,
     go: [i32; 2],
     /// The mounts that the parent has made: the root, /dev.
@@ -138,23 +142,6 @@ pub(crate) struct Limit<'a> {
 }
 
 const STACK: usize = 64 << 10;
-
-/// One raw system call; a failure ends the process with the number of its line, child or parent.
-macro_rules! must {
-    ($number:expr $(, $argument:expr)*) => {{
-        // SAFETY: strings and structures that outlive the call.
-        let done = unsafe { libc::syscall($number $(, $argument)*) };
-        if done < 0 {
-            fail(line!());
-        }
-        done
-    }};
-}
-
-fn fail(line: u32) -> ! {
-    // SAFETY: ends this process without running anything else of it; a limit that fails is no limit.
-    unsafe { libc::_exit((line % 250) as i32 + 1) }
-}
 
 const NONE: *const c_char = std::ptr::null();
 const EMPTY: &CStr = c"";
@@ -168,7 +155,7 @@ impl<'a> Limit<'a> {
         Ok(Self {
             root: CString::new(root.as_os_str().as_bytes())?,
             group: std::os::fd::AsFd::as_fd(group),
-            filter: Seccomp::default_profile().program().to_vec(),
+            rights: Rights::default(),
             stack: vec![0; STACK / 16],
             go,
             made: [const { AtomicI32::new(-1) }; 2],
@@ -184,14 +171,10 @@ impl<'a> Limit<'a> {
             | libc::CLONE_NEWNET
             | libc::CLONE_NEWUSER;
         let flags = (libc::CLONE_VM | libc::CLONE_FILES | kinds) as u64;
-        let pid = super::limit::clone_into(
-            flags,
-            self.stack.as_ptr() as u64,
-            STACK as u64,
-            self.group.as_raw_fd(),
-            child,
-            std::ptr::from_ref(self) as *mut c_void,
-        )?;
+        // SAFETY: the child has the stack to itself, and this object until it has been waited for.
+        let pid = unsafe {
+            clone_into(flags, &self.stack, self.group, child, std::ptr::from_ref(self) as *mut c_void)
+        }?;
         self.prepare(pid);
         must!(libc::SYS_write, self.go[1], c"g".as_ptr(), 1);
         let mut status = 0;
@@ -344,7 +327,7 @@ unsafe extern "C" fn child(data: *mut c_void) -> ! {
             libc::syscall(libc::SYS_mount_setattr, AT, path.as_ptr(), 0x8000, attr.as_ptr(), 32);
         }
     }
-    give_up(limit);
+    limit.rights.give_up();
     let empty = [NONE];
     let argv = [c"/true".as_ptr(), NONE];
     must!(libc::SYS_execve, c"/true".as_ptr(), argv.as_ptr(), empty.as_ptr());
@@ -387,29 +370,4 @@ fn hide() {
         must!(libc::SYS_close, copy);
         must!(libc::SYS_close, place);
     }
-}
-
-/// Session, keyring, limits, bounding set, ids, capabilities, no new privileges, filter.
-fn give_up(limit: &Limit<'_>) {
-    must!(libc::SYS_umask, 0o022);
-    must!(libc::SYS_setsid);
-    must!(libc::SYS_keyctl, 1, 0);
-    for (resource, value) in [(libc::RLIMIT_CORE, 0u64), (libc::RLIMIT_MEMLOCK, 65_536)] {
-        let pair = [value, value];
-        must!(libc::SYS_prlimit64, 0, resource, pair.as_ptr(), 0);
-    }
-    let keep = Capabilities::DEFAULT.bits();
-    for capability in (0..=40u64).filter(|n| keep >> n & 1 == 0) {
-        must!(libc::SYS_prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
-    }
-    must!(libc::SYS_setgroups, 0, 0);
-    must!(libc::SYS_setresgid, 0, 0, 0);
-    must!(libc::SYS_setresuid, 0, 0, 0);
-    let header = [0x2008_0522u32, 0];
-    let sets = [keep as u32, keep as u32, 0, (keep >> 32) as u32, (keep >> 32) as u32, 0];
-    must!(libc::SYS_capset, header.as_ptr(), sets.as_ptr());
-    must!(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    must!(libc::SYS_close_range, 3, u32::MAX, 0);
-    let program = [limit.filter.len() / 8, limit.filter.as_ptr() as usize];
-    must!(libc::SYS_seccomp, 1, 0, program.as_ptr());
 }

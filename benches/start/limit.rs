@@ -3,28 +3,12 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// struct clone_args of clone3(2) as of Linux 5.7.
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
+use isolate_benches::clone::clone_into;
 
-const INTO_CGROUP: u64 = 0x2_0000_0000;
 const STACK: usize = 64 << 10;
 
 /// What the child reads; all of it lives while the caller waits (CLONE_VFORK).
@@ -52,22 +36,13 @@ impl<'a> Limit<'a> {
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
             | libc::CLONE_NEWNET;
-        let mut args = CloneArgs {
-            flags: (libc::CLONE_VM | libc::CLONE_VFORK | kinds) as u64 | INTO_CGROUP,
-            exit_signal: libc::SIGCHLD as u64,
-            stack: self.stack.as_ptr() as u64,
-            stack_size: STACK as u64,
-            cgroup: self.group.as_raw_fd() as u64,
-            ..CloneArgs::default()
-        };
-        // SAFETY: the child runs `child` on a stack of its own and never returns; the caller is held until it executes or ends.
-        let pid = unsafe { clone3(&mut args, child, &raw const self.arguments as *mut c_void) };
-        if pid < 0 {
-            return Err(io::Error::from_raw_os_error(-pid as i32));
-        }
+        let flags = (libc::CLONE_VM | libc::CLONE_VFORK | kinds) as u64;
+        let data = &raw const self.arguments as *mut c_void;
+        // SAFETY: the child has the stack to itself and the arguments for as long as the caller is held: until it executes or ends.
+        let pid = unsafe { clone_into(flags, &self.stack, self.group, child, data) }?;
         let mut status = 0;
         // SAFETY: an int on this stack.
-        let waited = unsafe { libc::waitpid(pid as i32, &raw mut status, 0) };
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
         match (waited, status) {
             (-1, _) => Err(io::Error::last_os_error()),
             (_, 0) => Ok(()),
@@ -76,62 +51,6 @@ impl<'a> Limit<'a> {
             }
         }
     }
-}
-
-/// A clone on a stack of its own, into a control group; its child runs `entry` and never returns.
-pub(crate) fn clone_into(
-    flags: u64,
-    stack: u64,
-    stack_size: u64,
-    group: i32,
-    entry: Entry,
-    data: *mut c_void,
-) -> io::Result<i32> {
-    let mut args = CloneArgs {
-        flags: flags | INTO_CGROUP,
-        exit_signal: libc::SIGCHLD as u64,
-        stack,
-        stack_size,
-        cgroup: group as u64,
-        ..CloneArgs::default()
-    };
-    // SAFETY: the caller's promise: the stack and what `data` points to outlive the child's use of them.
-    let pid = unsafe { clone3(&mut args, entry, data) };
-    if pid < 0 { Err(io::Error::from_raw_os_error(-pid as i32)) } else { Ok(pid as i32) }
-}
-
-type Entry = unsafe extern "C" fn(*mut c_void) -> !;
-
-#[cfg(target_arch = "x86_64")]
-unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize {
-    let ret: isize;
-    // SAFETY: the child leaves this block only into `entry`; in the caller only the listed registers change.
-    unsafe {
-        std::arch::asm!(
-            "syscall", "test rax, rax", "jnz 2f", "xor ebp, ebp", "mov rdi, r13", "call r12", "ud2", "2:",
-            inlateout("rax") libc::SYS_clone3 as isize => ret,
-            in("rdi") &raw mut *args, in("rsi") size_of::<CloneArgs>(),
-            in("r12") entry, in("r13") data,
-            lateout("rcx") _, lateout("r11") _,
-        );
-    }
-    ret
-}
-
-#[cfg(target_arch = "aarch64")]
-unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize {
-    let ret: isize;
-    // SAFETY: as above.
-    unsafe {
-        std::arch::asm!(
-            "svc 0", "cbnz x0, 2f", "mov x29, xzr", "mov x0, x21", "blr x20", "brk 1", "2:",
-            in("x8") libc::SYS_clone3,
-            inlateout("x0") &raw mut *args => ret, in("x1") size_of::<CloneArgs>(),
-            in("x20") entry, in("x21") data,
-            lateout("x30") _,
-        );
-    }
-    ret
 }
 
 /// A failure ends the child with the number of the step.
