@@ -7,13 +7,23 @@
 #[macro_export]
 macro_rules! must {
     ($number:expr $(, $argument:expr)*) => {{
-        // SAFETY: strings and structures that outlive the call.
-        let done = unsafe { libc::syscall($number $(, $argument)*) };
+        let mut arguments = [0usize; 6];
+        for (place, argument) in arguments.iter_mut().zip([$($argument as usize),*]) {
+            *place = argument;
+        }
+        let done = $crate::raw::call($number, arguments);
         if done < 0 {
             $crate::raw::fail(line!());
         }
         done
     }};
+}
+
+/// One call, with the promise of [`must`](crate::must).
+#[must_use]
+pub fn call(number: libc::c_long, [a, b, c, d, e, f]: [usize; 6]) -> libc::c_long {
+    // SAFETY: strings and structures that outlive the call.
+    unsafe { libc::syscall(number, a, b, c, d, e, f) }
 }
 
 /// Ends the process at once, with this line as its status (less than 251).

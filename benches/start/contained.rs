@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::ffi::{CStr, CString, c_char, c_long, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};

@@ -39,9 +39,9 @@ impl Attach {
         Self { mode: Mode::Bridge, address: None }
     }
 
-    /// For an ordinary user: pasta(1), a program that connects the container with no more rights than that user has. Inside there is `eth0` with
-    /// the addresses of the host's own interface; what leaves the container leaves as the user's own connections; published ports are
-    /// bound on the host by pasta. The host's loopback is not reached from inside.
+    /// For an ordinary user: pasta(1), a program that connects the container with no more rights than that user has. Inside there is
+    /// `eth0` with the addresses of the host's own interface; what leaves the container leaves as the user's own connections; published
+    /// ports are bound on the host by pasta. The host's loopback is not reached from inside.
     ///
     /// Needs no privilege but that pasta is installed (Debian: `passt`), a route to the outside, and `/dev/net/tun`. A start fails with
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for root, who has bridges, and for a published host port of 0; without pasta,

@@ -120,8 +120,8 @@ fn refused(log: &str, publish: &[Publish], name: &str, store: &Store) -> Error {
 
 /// The last line that is not of its trouble with a system log that is not there.
 fn last_words(log: &str) -> &str {
-    let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.rfind(|line| !line.starts_with("Failed to send ")).unwrap_or("it says nothing")
+    let mut lines = log.lines().map(str::trim);
+    lines.rfind(|line| !line.is_empty() && !line.starts_with("Failed to send ")).unwrap_or("it says nothing")
 }
 
 #[cfg(test)]

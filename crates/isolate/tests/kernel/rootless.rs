@@ -6,11 +6,12 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use isolate::{Attach, Bytes, ContainerBuilder, ErrorKind, Limits, Mount, Publish, Rootfs, UserNamespace};
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
-use crate::common::{SERVER, get, printed, sh, wait_for};
+use crate::common::{SERVER, get, printed, sh, until, wait_for};
 
 /// One that no machine has.
 const USER: u32 = 12_345;
@@ -278,6 +279,12 @@ fn a_published_port_of_an_ordinary_user_is_passed_on_by_pasta() {
         let names = all.filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
         names.filter(|name| name.starts_with("pasta") || name.starts_with("passt")).count()
     };
+    let test = "rootless::a_published_port_of_an_ordinary_user_is_passed_on_by_pasta";
+    if part().is_some_and(|(part, _)| part == "owner") {
+        let _container = sh(SERVER).publish((18082, 8080)).start().unwrap();
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
     if part().is_some() {
         let publish = |port| Publish::tcp(port, 8080).on(Ipv4Addr::LOCALHOST);
         let container = sh(SERVER).name("web").publish(publish(18080)).start().unwrap();
@@ -318,6 +325,14 @@ fn a_published_port_of_an_ordinary_user_is_passed_on_by_pasta() {
         let error = sh("exec sleep 100").network(Attach::pasta()).start().unwrap().detach().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert_eq!(pastas(), 0);
+
+        let mut owner = Command::new(std::env::current_exe().unwrap());
+        let mut owner = owner.args(["--exact", test]).env(AS_USER, "owner").spawn().unwrap();
+        wait_for(local(18082));
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        until(Duration::from_secs(5), || (pastas() == 0).then_some(())).expect("it ends with a killed owner");
+        isolate::sweep().unwrap();
         return;
     }
     let needs = [NEEDS, &[Need::Program("pasta"), Need::Program("ip"), Need::Veth, Need::Native]].concat();
@@ -342,7 +357,7 @@ fn a_published_port_of_an_ordinary_user_is_passed_on_by_pasta() {
             .unwrap();
         fs::set_permissions(tun, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
 
-        let home = as_user("rootless::a_published_port_of_an_ordinary_user_is_passed_on_by_pasta", "all");
+        let home = as_user(test, "all");
         assert_eq!(fs::read_dir(home.join("isolate/containers")).unwrap().count(), 0, "nothing is left");
         rustix::mount::unmount("/dev/net", rustix::mount::UnmountFlags::DETACH).unwrap();
         ip("link delete out0");
