@@ -19,7 +19,7 @@ macro_rules! must {
     }};
 }
 
-/// One call, with the promise of [`must`](crate::must).
+/// One call, with the promise of `must`.
 #[must_use]
 pub fn call(number: libc::c_long, [a, b, c, d, e, f]: [usize; 6]) -> libc::c_long {
     // SAFETY: strings and structures that outlive the call.
