@@ -22,6 +22,9 @@ pub(crate) const EMPTY: Message = Message {
 };
 
 /// `fd` goes along unless it is -1. A receiver that is gone is no concern.
+///
+/// # Safety
+/// The descriptors are this process's.
 pub(crate) unsafe fn send(socket: i32, message: &Message, fd: i32) {
     let part = [message as *const Message as usize, size_of::<Message>()];
     let rights: [u64; 3] = [20, RIGHTS, fd as u32 as u64];
@@ -31,6 +34,9 @@ pub(crate) unsafe fn send(socket: i32, message: &Message, fd: i32) {
 }
 
 /// A message, if there is one now.
+///
+/// # Safety
+/// As of [`send`].
 pub(crate) unsafe fn receive(socket: i32) -> Option<Message> {
     let mut message = EMPTY;
     let part = [&raw mut message as usize, size_of::<Message>()];
@@ -43,6 +49,9 @@ pub(crate) unsafe fn receive(socket: i32) -> Option<Message> {
 const ROOM: usize = 2 + MOST_PASSED.div_ceil(2);
 
 /// The child may go on, with what the map steps have kept for it: a byte for each slot, and its descriptor.
+///
+/// # Safety
+/// As of [`send`].
 pub(crate) unsafe fn send_go(socket: i32, slots: &[i32; SLOTS], since: &[i32; SLOTS]) -> isize {
     let mut bytes = [GO; 1 + MOST_PASSED];
     let mut rights = [0u64; ROOM];
@@ -67,6 +76,9 @@ pub(crate) unsafe fn send_go(socket: i32, slots: &[i32; SLOTS], since: &[i32; SL
 }
 
 /// Waits for the go message; false if the other end is gone.
+///
+/// # Safety
+/// As of [`send`].
 pub(crate) unsafe fn receive_go(socket: i32, slots: &mut [i32; SLOTS]) -> bool {
     let mut bytes = [0u8; 1 + MOST_PASSED];
     let mut rights = [0u64; ROOM];
