@@ -247,7 +247,8 @@ fn limits_hold_where_a_control_group_is_delegated() {
         assert_eq!(eats.outcome, isolate::Outcome::OutOfMemory);
         return;
     }
-    let needs: Vec<Need> = NEEDS.iter().copied().chain([Need::Cgroup2]).collect();
+    // Not in an emulated machine: there it has not been seen to pass yet.
+    let needs: Vec<Need> = NEEDS.iter().copied().chain([Need::Cgroup2, Need::Native]).collect();
     kernel_test(&needs, || {
         let test = "rootless::limits_hold_where_a_control_group_is_delegated";
         let top = isolate::cgroups::Controllers::mount_point().unwrap();
