@@ -159,7 +159,8 @@ fn files_of_root_inside_are_the_users_outside() {
     }
     let test = "rootless::files_of_root_inside_are_the_users_outside";
     let owner = |path: &Path| fs::metadata(path).unwrap().uid();
-    kernel_test(NEEDS, || {
+    let needs: Vec<Need> = NEEDS.iter().copied().chain([Need::Native]).collect();
+    kernel_test(&needs, || {
         let home = as_user(test, "own id");
         assert_eq!(owner(&home.join("upper/tmp/file")), USER);
         assert_eq!(owner(&home.join("written")), USER);
