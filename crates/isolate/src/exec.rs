@@ -154,8 +154,8 @@ impl<'c> Exec<'c> {
     fn command(&self) -> Result<Command> {
         let inside = self.container.inside();
         let user = self.resolve()?;
-        let mut command = Command::new(&self.program);
-        command.args(&self.args).env_clear();
+        let mut command = self.entering()?;
+        command.program(&self.program).args(&self.args).env_clear();
         if !self.env_clear {
             command.env("HOME", &user.home);
             inside.environment.iter().for_each(|(key, value)| {
@@ -193,16 +193,25 @@ impl<'c> Exec<'c> {
         if let Some(limit) = self.timeout {
             command.timeout(limit);
         }
-        self.enter(&mut command)?;
         inside.confinement.apply(&user, inside.may_set_groups, &mut command);
         Ok(command)
     }
 
-    /// Into its namespaces and its group.
-    fn enter(&self, command: &mut Command) -> Result<()> {
+    /// Into its namespaces and its group. Its descriptors are opened once for all that is executed there.
+    fn entering(&self) -> Result<Command> {
+        let entering = &self.container.inside().entering;
+        if let Some(command) = entering.get() {
+            return Ok(command.clone());
+        }
+        let command = self.enter()?;
+        Ok(entering.get_or_init(|| command).clone())
+    }
+
+    fn enter(&self) -> Result<Command> {
         let inside = self.container.inside();
         let copy =
             |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|e| Error::io("cannot execute in it", &e));
+        let mut command = Command::new("");
         if inside.entrances.is_empty() {
             let kinds =
                 inside.kinds.iter().copied().filter(|kind| *kind != Namespace::Time || self.has_time());
@@ -210,7 +219,7 @@ impl<'c> Exec<'c> {
             if let Some(cgroup) = self.container.cgroup() {
                 command.cgroup(cgroup.try_clone_fd()?).cgroup_files(cgroup.join_files()?);
             }
-            return Ok(());
+            return Ok(command);
         }
         for entrance in &inside.entrances {
             command.join(copy(entrance.as_fd())?);
@@ -218,7 +227,7 @@ impl<'c> Exec<'c> {
         if let Some(cgroup) = self.container.cgroup() {
             command.cgroup_files([cgroup.procs_file()?]);
         }
-        Ok(())
+        Ok(command)
     }
 
     fn has_time(&self) -> bool {

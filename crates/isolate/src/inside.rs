@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use isolate_namespaces::Namespace;
+use isolate_namespaces::{Command, Namespace};
 
 use crate::confinement::Confinement;
 
@@ -21,4 +22,6 @@ pub(crate) struct Inside {
     /// Its namespaces in the order in which they are entered, for a caller without privileges.
     pub entrances: Vec<OwnedFd>,
     pub may_set_groups: bool,
+    /// What enters it, once something was: made for the first, and the same for all.
+    pub entering: OnceLock<Command>,
 }

@@ -1,5 +1,6 @@
 //! What a start would do, in words.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The steps of a start: those of the caller's process, then those of the launcher and the container.
@@ -22,11 +23,12 @@ pub struct Plan {
 
 impl Plan {
     /// The steps in words, first to last.
-    pub fn steps(&self) -> impl Iterator<Item = &str> {
-        let (before, held) = (self.before.iter(), self.held.iter());
+    pub fn steps(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let [before, held] =
+            [&self.before, &self.held].map(|steps| steps.iter().map(|step| step.as_str().into()));
         let prepared = self.launch.steps().take(self.launch.before_child());
         let child = self.launch.steps().skip(self.launch.before_child());
-        before.map(String::as_str).chain(prepared).chain(held.map(String::as_str)).chain(child)
+        before.chain(prepared).chain(held).chain(child)
     }
 }
 

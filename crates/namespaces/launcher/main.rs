@@ -228,14 +228,18 @@ unsafe fn clone(run: &Run, pidfd: &mut i32) -> isize {
     // A filter that refuses clone3, as containers' do: clone(2), and the child joins its group by itself. The low byte
     // is the exit signal there, so a time namespace cannot be asked for.
     let flags = (args.flags & 0xffff_ffff) | SIGCHLD;
-    if run.header.clone_flags & 0xff != 0 || (run.header.cgroup >= 0 && run.header.procs < 0) {
+    if run.header.clone_flags & 0xff != 0 {
         return -ENOSYS;
     }
     // SAFETY: as above; the third argument is where the pidfd goes on every architecture we know.
     let pid = unsafe { call(nr::CLONE, [flags as usize, 0, pidfd as *mut i32 as usize, 0, 0, 0]) };
-    if pid == 0 && run.header.procs >= 0 {
-        // SAFETY: one byte of a literal.
-        let joined = unsafe { call(nr::WRITE, [run.header.procs as usize, c"0".as_ptr() as usize, 1, 0, 0, 0]) };
+    if pid == 0 && run.header.cgroup >= 0 {
+        // SAFETY: numbers, and literals.
+        let joined = unsafe {
+            let path = c"cgroup.procs".as_ptr() as usize;
+            let procs = call(nr::OPENAT, [run.header.cgroup as usize, path, 0o2000001 /* O_WRONLY, O_CLOEXEC */, 0, 0, 0]);
+            if procs < 0 { procs } else { call(nr::WRITE, [procs as usize, c"0".as_ptr() as usize, 1, 0, 0, 0]) }
+        };
         if joined < 0 {
             let failed = Report::failed(CLONE, -joined as i32);
             // SAFETY: a report on this stack.

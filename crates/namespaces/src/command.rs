@@ -117,6 +117,12 @@ impl Command {
         }
     }
 
+    /// Another program: a command that was set up once can be cloned for many, and its descriptors are shared by them.
+    pub fn program(&mut self, program: impl AsRef<OsStr>) -> &mut Self {
+        program.as_ref().clone_into(&mut self.program);
+        self
+    }
+
     /// One more argument.
     pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
         self.args.push(arg.as_ref().to_owned());

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::identity::{self, Maps};
 use crate::namespace::Namespace;
 use crate::outside::Outside;
-use crate::plan::{Arg, Plan, Section};
+use crate::plan::{Arg, Plan, Section, Words};
 use crate::stdio::Kind;
 use crate::steps::{Steps, text};
 use crate::wire::KEPT;
@@ -63,7 +63,6 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
         steps: steps.list,
         clone_flags: namespaces.flags(),
         cgroup: command.cgroup.clone(),
-        procs: command.cgroup.as_ref().and_then(|group| procs(group)),
         kept: command.keep.clone(),
         stdio,
         init: command.init,
@@ -151,13 +150,13 @@ impl Namespaces {
         self.cloned.iter().fold(0, |flags, kind| flags | kind.flag())
     }
 
-    fn words(&self, group: bool) -> String {
-        let names: Vec<_> = self.cloned.iter().map(|kind| kind.name()).collect();
+    fn words(&self, group: bool) -> Words {
+        let cloned = self.cloned.clone();
         let group = if group { " in its cgroup" } else { "" };
-        match names.len() {
-            0 => format!("clone the child{group}"),
-            _ => format!("clone the child{group} with new namespaces: {}", names.join(", ")),
-        }
+        Words::later(move || match &cloned[..] {
+            [] => format!("clone the child{group}"),
+            kinds => format!("clone the child{group} with new namespaces: {}", names(kinds)),
+        })
     }
 
     fn in_child(&self, command: &Command, steps: &mut Steps) -> Result<()> {
@@ -227,17 +226,20 @@ fn opened(path: &Path) -> Result<OwnedFd> {
     crate::kernel::above_standard(file.into()).map_err(|e| failed(&e))
 }
 
+fn names(kinds: &[Namespace]) -> String {
+    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ")
+}
+
 /// By the child, once it is in its group.
 fn enter(command: &Command, steps: &mut Steps) {
     let Some((process, kinds)) = &command.process else { return };
-    let others: Vec<_> = kinds.iter().filter(|kind| **kind != Namespace::Pid).collect();
+    let others: Vec<_> = kinds.iter().copied().filter(|kind| *kind != Namespace::Pid).collect();
     if others.is_empty() {
         return;
     }
-    let names: Vec<_> = others.iter().map(|kind| kind.name()).collect();
     let flags = others.iter().fold(0, |flags, kind| flags | kind.flag());
     let args = vec![Arg::Descriptor(process.clone()), Arg::Number(flags)];
-    let words = format!("join the namespaces of the process: {}", names.join(", "));
+    let words = Words::later(move || format!("join the namespaces of the process: {}", names(&others)));
     steps.call(Section::Child, words, libc::SYS_setns, args);
     if kinds.contains(&Namespace::User) {
         // Root there, until the program's own user is set: whoever we were is nobody there.
@@ -245,13 +247,6 @@ fn enter(command: &Command, steps: &mut Steps) {
         steps.call(Section::Child, "become group 0", libc::SYS_setresgid, zero());
         steps.call(Section::Child, "become user 0", libc::SYS_setresuid, zero());
     }
-}
-
-/// The group's list of processes, for the child to write itself into where clone3 is refused.
-fn procs(group: &OwnedFd) -> Option<Arc<OwnedFd>> {
-    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
-    let file = rustix::fs::openat(group, "cgroup.procs", flags, rustix::fs::Mode::empty()).ok()?;
-    crate::kernel::above_standard(file).ok().map(Arc::new)
 }
 
 /// cgroup v1: each hierarchy by a file of its own.

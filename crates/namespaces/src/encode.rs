@@ -117,10 +117,9 @@ fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out
     ]
     .into_iter()
     .chain(halves(plan.clone_flags))
-    .chain([number(&plan.cgroup), number(&plan.procs)])
-    .chain([channels.report.cast_unsigned(), channels.control.cast_unsigned(), channels.hear])
-    .chain([plan.readable.into()])
     .chain(halves(timeout))
+    .chain([number(&plan.cgroup), channels.report.cast_unsigned(), channels.control.cast_unsigned()])
+    .chain([channels.hear, plan.readable.into()])
     .chain((0..KEPT).map(|n| plan.kept.get(n).map_or(u32::MAX, |fd| fd.as_raw_fd().cast_unsigned())));
     for (place, word) in out.chunks_exact_mut(4).zip(words) {
         place.copy_from_slice(&word.to_ne_bytes());

@@ -62,7 +62,7 @@ impl Steps {
         }
     }
 
-    fn open_of_child(&mut self, name: &str, slot: u8, words: &str) {
+    fn open_of_child(&mut self, name: &str, slot: u8, words: &'static str) {
         let name = Arg::Bytes([name.as_bytes(), b"\0"].concat());
         let args = vec![Arg::Slot(CHILD_SLOT), name, Arg::Number(CLOEXEC)];
         self.call(Section::Maps, words, libc::SYS_openat, args).save = Some(slot);

@@ -1,5 +1,6 @@
 //! What the launcher will do, as data that can be printed and run again.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,7 +23,6 @@ pub struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) clone_flags: u64,
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
-    pub(crate) procs: Option<Arc<OwnedFd>>,
     pub(crate) kept: Vec<Arc<OwnedFd>>,
     pub(crate) stdio: [crate::stdio::Kind; 3],
     /// Whether the first process stays as the init of the program's.
@@ -37,7 +37,7 @@ pub struct Plan {
     /// Whether the child's clocks are others than the caller's.
     pub(crate) foreign_clocks: bool,
     /// The words of the clone step.
-    pub(crate) clone_words: String,
+    pub(crate) clone_words: Words,
     /// The program, for the error when it is not there.
     pub(crate) program: std::ffi::OsString,
 }
@@ -58,12 +58,46 @@ pub(crate) enum Section {
 #[derive(Clone)]
 pub(crate) struct Step {
     pub section: Section,
-    pub words: String,
+    pub words: Words,
     pub call: u32,
     pub args: Vec<Arg>,
     pub save: Option<u8>,
     pub retries: u8,
     pub ignore: [u16; 4],
+}
+
+/// What a step does. Most are never read: what must be put together is, once somebody wants to read it.
+#[derive(Clone)]
+pub(crate) enum Words {
+    Fixed(&'static str),
+    Ready(String),
+    Later(Arc<dyn Fn() -> String + Send + Sync>),
+}
+
+impl Words {
+    pub(crate) fn later(words: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self::Later(Arc::new(words))
+    }
+
+    fn read(&self) -> Cow<'_, str> {
+        match self {
+            Self::Fixed(words) => Cow::Borrowed(words),
+            Self::Ready(words) => Cow::Borrowed(words),
+            Self::Later(words) => Cow::Owned(words()),
+        }
+    }
+}
+
+impl From<&'static str> for Words {
+    fn from(words: &'static str) -> Self {
+        Self::Fixed(words)
+    }
+}
+
+impl From<String> for Words {
+    fn from(words: String) -> Self {
+        Self::Ready(words)
+    }
 }
 
 /// An argument before the layout is known.
@@ -86,14 +120,11 @@ pub(crate) enum Arg {
 
 impl Plan {
     /// The steps in words, first to last; those that the launcher makes come before the clone.
-    pub fn steps(&self) -> impl Iterator<Item = &str> {
+    pub fn steps(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let at = self.steps.iter().position(|s| s.section > Section::Prepare).unwrap_or(self.steps.len());
-        let words = |s| -> &str {
-            let s: &Step = s;
-            &s.words
-        };
-        let before = self.steps[..at].iter().map(words);
-        before.chain(std::iter::once(self.clone_words.as_str())).chain(self.steps[at..].iter().map(words))
+        let (before, after) = self.steps.split_at(at);
+        let words = before.iter().map(|step| &step.words).chain([&self.clone_words]);
+        words.chain(after.iter().map(|step| &step.words)).map(Words::read)
     }
 
     /// How many of [`steps`](Self::steps) come before the child goes on: those of the launcher, and the clone itself.
@@ -103,13 +134,13 @@ impl Plan {
     }
 
     /// What the report's step number means.
-    pub(crate) fn words(&self, step: u32) -> &str {
+    pub(crate) fn words(&self, step: u32) -> Cow<'_, str> {
         match step {
-            wire::BEFORE => "read the plan",
-            wire::CLONE => &self.clone_words,
-            wire::LAUNCH => "execute the launcher",
-            wire::INIT => "clone the program's process below its init",
-            n => self.steps.get(n as usize).map_or("make a step", |s| &s.words),
+            wire::BEFORE => "read the plan".into(),
+            wire::CLONE => self.clone_words.read(),
+            wire::LAUNCH => "execute the launcher".into(),
+            wire::INIT => "clone the program's process below its init".into(),
+            n => self.steps.get(n as usize).map_or("make a step".into(), |step| step.words.read()),
         }
     }
 
@@ -119,7 +150,7 @@ impl Plan {
             Arg::Descriptor(fd) => Some(fd.as_raw_fd()),
             _ => None,
         });
-        let others = self.cgroup.iter().chain(&self.procs).chain(&self.kept).map(|fd| fd.as_raw_fd());
+        let others = self.cgroup.iter().chain(&self.kept).map(|fd| fd.as_raw_fd());
         of_steps.chain(others)
     }
 }

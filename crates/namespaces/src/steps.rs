@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
 use crate::outside::Outside;
-use crate::plan::{Arg, Section, Step};
+use crate::plan::{Arg, Section, Step, Words};
 use crate::wire;
 
 pub(crate) const HERE: u64 = libc::AT_FDCWD as u64;
@@ -56,7 +56,7 @@ impl Steps {
     pub(crate) fn call(
         &mut self,
         section: Section,
-        words: impl Into<String>,
+        words: impl Into<Words>,
         nr: i64,
         args: Vec<Arg>,
     ) -> &mut Step {
@@ -66,7 +66,7 @@ impl Steps {
     pub(crate) fn operation(
         &mut self,
         section: Section,
-        words: impl Into<String>,
+        words: impl Into<Words>,
         call: u32,
         args: Vec<Arg>,
     ) -> &mut Step {

@@ -48,10 +48,10 @@ pub(crate) struct Header {
     /// Whether the child stays as init.
     pub init: u32,
     pub clone_flags: u64,
+    /// How long the program may run after the go message, in ns; 0: as long as it likes.
+    pub timeout: u64,
     /// Directory for CLONE_INTO_CGROUP, or -1.
     pub cgroup: i32,
-    /// `cgroup.procs` of the same group, for kernels without clone3, or -1.
-    pub procs: i32,
     /// Pipe for the report; the control socket where there is none.
     pub report: i32,
     /// Socket to the caller: lifeline, pidfd, exit record.
@@ -60,8 +60,6 @@ pub(crate) struct Header {
     pub hear: u32,
     /// Whether the child stays dumpable until the go message: for who writes the id maps of a new user namespace.
     pub readable: u32,
-    /// How long the program may run after the go message, in ns; 0: as long as it likes.
-    pub timeout: u64,
     /// Descriptors that live as long as the monitor (locks); -1 where unused.
     pub kept: [i32; KEPT],
 }

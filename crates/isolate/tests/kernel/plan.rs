@@ -75,8 +75,10 @@ fn a_plan_names_each_kind_of_step_in_its_order() {
             );
         }
         // The group and the directory of the upper layers have one name.
-        let ids: BTreeSet<_> =
-            plan.steps().filter_map(|step| step.split("isolate-planned-").nth(1)).collect();
+        let ids: BTreeSet<_> = plan
+            .steps()
+            .filter_map(|step| step.split("isolate-planned-").nth(1).map(str::to_owned))
+            .collect();
         let ids: BTreeSet<_> = ids.iter().map(|rest| rest.split('/').next().unwrap()).collect();
         assert_eq!(ids.len(), 1, "{plan}");
     });
@@ -93,7 +95,7 @@ fn what_is_mounted_is_what_was_planned() {
                 let bound = || step.strip_prefix("bind ")?.strip_suffix(" to itself").map(str::to_owned);
                 moved.flatten().or(mounted.flatten()).map(|(_, place)| place.to_owned()).or_else(bound)
             };
-            let mut places: Vec<_> = plan.steps().filter_map(place).collect();
+            let mut places: Vec<_> = plan.steps().filter_map(|step| place(&step)).collect();
             places.sort();
             places
         };

@@ -237,7 +237,7 @@ fn by_child(user: bool) -> bool {
 
 /// A file system whose relative names lead into the scratch file system, which is the current directory meanwhile.
 fn in_scratch(scratch: bool, filesystem: &Filesystem, target: &str, steps: &mut Steps) -> Result<()> {
-    let enter = |slot, words: &str, steps: &mut Steps| {
+    let enter = |slot, words: &'static str, steps: &mut Steps| {
         steps.call(Section::Child, words, libc::SYS_fchdir, vec![Arg::Slot(slot)]);
     };
     if !scratch || filesystem.kind != "overlay" {

@@ -9,7 +9,7 @@ use super::rights;
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::identity::Maps;
-use crate::plan::{Arg, Section};
+use crate::plan::{Arg, Section, Words};
 use crate::stdio::Kind;
 use crate::steps::{Steps, c_string, text};
 use crate::wire::{OP_ALIVE, OP_CLOSE, OP_EXEC, OP_READY};
@@ -28,7 +28,7 @@ pub(super) fn steps(
     let main = Section::Main;
     standard(command, stdio, steps);
     if let Some(mask) = command.umask {
-        let words = format!("set the umask {mask:03o}");
+        let words = Words::later(move || format!("set the umask {mask:03o}"));
         steps.call(main, words, libc::SYS_umask, vec![Arg::Number(mask.into())]);
     }
     // A session is a group of the scheduler (sched(7), autogroups), and entering one costs the processor.
@@ -43,8 +43,9 @@ pub(super) fn steps(
     // Before a path of the caller's is followed: /proc/self/fd must lead to none of ours.
     steps.operation(main, "close every other descriptor", OP_CLOSE, vec![]);
     if let Some(directory) = command.current_dir.as_deref() {
-        let words = format!("enter the working directory {}", directory.display());
-        steps.call(main, words, libc::SYS_chdir, vec![text(directory)?]);
+        let (argument, shown) = (text(directory)?, directory.to_owned());
+        let words = Words::later(move || format!("enter the working directory {}", shown.display()));
+        steps.call(main, words, libc::SYS_chdir, vec![argument]);
     }
     // After the ids: setresuid(2) forgets it.
     let death = vec![Arg::Number(libc::PR_SET_PDEATHSIG as u64), Arg::Number(libc::SIGKILL as u64)];
@@ -62,20 +63,22 @@ pub(super) fn steps(
         .map(|arg| c_string(arg))
         .collect::<Result<_>>()?;
     let envp = environment.iter().map(|(key, value)| variable(key, value)).collect::<Result<_>>()?;
-    let words = format!("execute {}", command.program.display());
+    let shown = command.program.clone();
+    let words = Words::later(move || format!("execute {}", shown.display()));
     steps.operation(main, words, OP_EXEC, vec![Arg::Table(paths), Arg::Table(argv), Arg::Table(envp)]);
     Ok(())
 }
 
 fn standard(command: &Command, stdio: &[Kind; 3], steps: &mut Steps) {
-    for (n, name) in ["input", "output", "error"].into_iter().enumerate() {
+    let words = ["connect standard input", "connect standard output", "connect standard error"];
+    for (n, words) in words.into_iter().enumerate() {
         let from = match &stdio[n] {
             Kind::Inherit if command.terminal.is_some() && command.stdio[n].is_none() => Arg::Slot(TERMINAL),
             Kind::Inherit => continue,
             _ => Arg::Standard(n),
         };
         let args = vec![from, Arg::Number(n as u64), Arg::Number(0)];
-        steps.call(Section::Main, format!("connect standard {name}"), libc::SYS_dup3, args);
+        steps.call(Section::Main, words, libc::SYS_dup3, args);
     }
 }
 

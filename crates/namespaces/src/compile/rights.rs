@@ -5,7 +5,8 @@ use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::identity::{self, Maps};
 use crate::namespace::Namespace;
-use crate::plan::{Arg, Section};
+use crate::plan::{Arg, Section, Words};
+use crate::resource::Resource;
 use crate::resource_limit::ResourceLimit;
 use crate::steps::Steps;
 use crate::wire::{OP_BOUND, OP_FILTER};
@@ -47,8 +48,8 @@ pub(super) fn steps(command: &Command, maps: Option<&Maps>, steps: &mut Steps) -
             [libc::ENOSYS as u16, 0, 0, 0];
     }
     for (resource, limit) in &rights.limits {
-        let &limit: &ResourceLimit = limit;
-        let words = format!("limit {resource} to {limit}");
+        let (resource, limit): (Resource, ResourceLimit) = (*resource, *limit);
+        let words = Words::later(move || format!("limit {resource} to {limit}"));
         set_limit(MAIN, resource.number(), limit.soft(), limit.hard(), words, steps);
     }
     if !rights.no_new_privileges {
@@ -81,14 +82,22 @@ pub(super) fn last(command: &Command, steps: &mut Steps) {
 
 fn filter(command: &Command, steps: &mut Steps) {
     if let Some(filter) = &command.rights.seccomp {
-        let words = format!("filter system calls: {} instructions", filter.len());
+        let length = filter.len();
+        let words = Words::later(move || format!("filter system calls: {length} instructions"));
         let args =
             vec![Arg::Number(filter.len() as u64), Arg::Bytes(filter.program().to_vec()), Arg::Number(0)];
         steps.operation(MAIN, words, OP_FILTER, args);
     }
 }
 
-fn set_limit(section: Section, resource: u32, soft: u64, hard: u64, words: String, steps: &mut Steps) {
+fn set_limit(
+    section: Section,
+    resource: u32,
+    soft: u64,
+    hard: u64,
+    words: impl Into<Words>,
+    steps: &mut Steps,
+) {
     let limit = [soft, hard].iter().flat_map(|word| word.to_ne_bytes()).collect();
     let args = vec![Arg::Number(0), Arg::Number(resource.into()), Arg::Bytes(limit), Arg::Number(0)];
     steps.call(section, words, libc::SYS_prlimit64, args);
@@ -147,19 +156,24 @@ fn ids(command: &Command, maps: Option<&Maps>, steps: &mut Steps) -> Result<()> 
         }
         let list = groups.iter().flat_map(|id| id.to_ne_bytes()).collect();
         let words = match groups.len() {
-            0 => "drop the supplementary groups".to_owned(),
-            _ => format!("set the supplementary groups {groups:?}"),
+            0 => Words::from("drop the supplementary groups"),
+            _ => format!("set the supplementary groups {groups:?}").into(),
         };
         let args = vec![Arg::Number(groups.len() as u64), Arg::Bytes(list)];
         steps.call(MAIN, words, libc::SYS_setgroups, args);
     }
     if let Some(id) = rights.group {
         let args = [id, id, id].map(|id| Arg::Number(id.into()));
-        steps.call(MAIN, format!("become group {id}"), libc::SYS_setresgid, args.into());
+        steps.call(
+            MAIN,
+            Words::later(move || format!("become group {id}")),
+            libc::SYS_setresgid,
+            args.into(),
+        );
     }
     if let Some(id) = rights.user {
         let args = [id, id, id].map(|id| Arg::Number(id.into()));
-        steps.call(MAIN, format!("become user {id}"), libc::SYS_setresuid, args.into());
+        steps.call(MAIN, Words::later(move || format!("become user {id}")), libc::SYS_setresuid, args.into());
     }
     Ok(())
 }
@@ -183,13 +197,14 @@ fn sets(command: &Command, capabilities: Capabilities, steps: &mut Steps) {
     let bytes = |words: &[u32]| Arg::Bytes(words.iter().flat_map(|word| word.to_ne_bytes()).collect());
     // Effective, permitted, inheritable; low words, then high.
     let args = vec![bytes(&[VERSION, 0]), bytes(&[low, low, 0, high, high, 0])];
-    steps.call(MAIN, format!("keep the capabilities {}", Words(kept)), libc::SYS_capset, args);
+    let words = Words::later(move || format!("keep the capabilities {}", Kept(kept)));
+    steps.call(MAIN, words, libc::SYS_capset, args);
 }
 
 /// Capabilities in words.
-struct Words(u64);
+struct Kept(u64);
 
-impl std::fmt::Display for Words {
+impl std::fmt::Display for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             0 => f.write_str("none"),
