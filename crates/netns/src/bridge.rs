@@ -347,7 +347,7 @@ impl Shared {
 
 /// Index and address of a bridge. One that another process is just making gets its address in a moment.
 fn existing(home: &Home, name: &str) -> Result<(u32, Cidr)> {
-    const MOMENT: Duration = Duration::from_secs(2);
+    const MOMENT: Duration = Duration::from_secs(10);
     let begun = Instant::now();
     loop {
         let mut route = home.route();

@@ -26,10 +26,10 @@ fn ends(n: usize) -> (String, Outcome) {
 }
 
 #[test]
-fn each_of_many_containers_has_its_own_end() {
+fn ten_thousand_containers_have_ten_thousand_ends() {
     kernel_test(NEEDS, || {
         let disk = OnDisk::root();
-        let each = if slow() { 6 } else { 150 };
+        let each = if slow() { 6 } else { 2_500 };
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let disk = &disk;
@@ -97,6 +97,11 @@ fn over_its_memory_over_its_time_and_never_started_are_told_apart() {
         assert_eq!(run.outcome, Outcome::Exited(0));
         let run = disk.sh("kill -9 $$").run().unwrap();
         assert_eq!(run.outcome, Outcome::Signaled(Signal::KILL), "nobody's memory was short");
+
+        // With less than a program needs, it is killed on the way to it: by its first page, or with the exec half done.
+        let run = disk.sh("true").limits(Limits::new().memory(Bytes::kib(64))).run().unwrap();
+        assert_eq!(run.outcome, Outcome::NeverStarted);
+        assert!(run.stdout.is_empty() && run.usage == isolate::Usage::default());
     });
 }
 

@@ -260,7 +260,7 @@ fn limits_hold_where_a_control_group_is_delegated() {
             }
             directory
         };
-        let name = format!("isolate-delegated-{}", std::process::id());
+        let name = format!("delegated-{}", std::process::id());
         let groups =
             [name.clone(), format!("{name}/caller"), format!("{name}-full")].map(|name| delegated(&name));
         for (part, group) in [("below", &groups[1]), ("with processes", &groups[2])] {

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::process::Command;
 
 use isolate::{Capabilities, Stdio, UserNamespace};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use testkit::{Need, kernel_test, scratch};
 
 use crate::common::{OnDisk, printed, slow};
@@ -75,6 +77,15 @@ fn directories_that_the_caller_holds_open_lead_nowhere() {
             container.exec("true").current_dir(&there).status().map(drop).unwrap_err();
         }
         container.remove().unwrap();
+
+        // The control: who changes the root and keeps the descriptor has the directory.
+        let root = disk.0.join("root");
+        mount("proc", root.join("proc"), "proc", MountFlags::empty(), None).unwrap();
+        let enter = format!("cd /proc/self/fd/{} && cat secret", held[0].as_raw_fd());
+        #[expect(clippy::disallowed_methods, reason = "no container")]
+        let naive = Command::new("chroot").arg(&root).args(["/bin/sh", "-c", &enter]).output().unwrap();
+        assert_eq!(naive.stdout, b"of the caller", "{naive:?}");
+        unmount(root.join("proc"), UnmountFlags::DETACH).unwrap();
     });
 }
 
