@@ -27,34 +27,44 @@ const UNITS: [(&str, u64, &[&str]); 5] = [
 ];
 
 impl Bytes {
+    /// No limit, where a size is one: it is written `unlimited`, and read from that and from `max`.
+    pub const UNLIMITED: Self = Self(u64::MAX);
+
     /// As many bytes.
     #[must_use]
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// Units of 1024 bytes; saturates.
+    /// Units of 1024 bytes; saturates, short of [`UNLIMITED`](Self::UNLIMITED).
     #[must_use]
     pub const fn kib(n: u64) -> Self {
-        Self(n.saturating_mul(1 << 10))
+        Self(times(n, 1 << 10))
     }
 
-    /// Units of 1024 KiB; saturates.
+    /// Units of 1024 KiB; saturates, short of [`UNLIMITED`](Self::UNLIMITED).
     #[must_use]
     pub const fn mib(n: u64) -> Self {
-        Self(n.saturating_mul(1 << 20))
+        Self(times(n, 1 << 20))
     }
 
-    /// Units of 1024 MiB; saturates.
+    /// Units of 1024 MiB; saturates, short of [`UNLIMITED`](Self::UNLIMITED).
     #[must_use]
     pub const fn gib(n: u64) -> Self {
-        Self(n.saturating_mul(1 << 30))
+        Self(times(n, 1 << 30))
     }
 
     /// The number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
+    }
+}
+
+const fn times(n: u64, unit: u64) -> u64 {
+    match n.checked_mul(unit) {
+        Some(bytes) => bytes,
+        None => u64::MAX - 1,
     }
 }
 
@@ -73,6 +83,9 @@ impl From<Bytes> for u64 {
 /// In the largest unit that fits, with one digit after the point where it is not whole: `256 MiB`, `1.5 GiB`.
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::UNLIMITED {
+            return f.pad("unlimited");
+        }
         let (name, unit) = UNITS
             .iter()
             .find(|(_, unit, _)| self.0 >= *unit)
@@ -102,6 +115,9 @@ impl FromStr for Bytes {
                 .with_hint("write it like 512k, 256m, 1.5g or 256 MiB")
         };
         let trimmed = text.trim();
+        if ["unlimited", "max"].contains(&trimmed) {
+            return Ok(Self::UNLIMITED);
+        }
         let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
         let (number, suffix) = trimmed.split_at(digits);
         let suffix = suffix.trim_start().to_ascii_lowercase();
@@ -135,7 +151,8 @@ mod tests {
             (256 << 20, "256 MiB"),
             ((1 << 30) - 1, "1023.9 MiB"),
             (3 << 40, "3 TiB"),
-            (u64::MAX, "16777215.9 TiB"),
+            (u64::MAX - 1, "16777215.9 TiB"),
+            (u64::MAX, "unlimited"),
         ] {
             assert_eq!(Bytes::new(bytes).to_string(), text);
         }
@@ -153,6 +170,8 @@ mod tests {
             ("256 MiB", 256 << 20),
             ("1.5g", 3 << 29),
             (" 2TiB ", 2 << 40),
+            ("unlimited", u64::MAX),
+            ("max", u64::MAX),
         ] {
             assert_eq!(text.parse::<Bytes>().unwrap().get(), bytes, "{text}");
         }
@@ -171,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_unit_that_overflows_saturates() {
-        assert_eq!(Bytes::gib(u64::MAX).get(), u64::MAX);
+        assert_eq!(Bytes::gib(u64::MAX).get(), u64::MAX - 1, "which is no limit that is taken");
     }
 
     proptest! {

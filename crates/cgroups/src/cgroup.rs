@@ -11,7 +11,8 @@ use crate::directory::{CGROUP2, Directory};
 use crate::events::Events;
 use crate::mountinfo::Mounts;
 use crate::name::Name;
-use crate::{Controller, Controllers, Error, ErrorKind, Limits, Result, kill, remove, v1, v2};
+use crate::setting::{self, Setting};
+use crate::{Controller, Controllers, Error, ErrorKind, Limits, Result, kill, remove, settings, v1, v2};
 
 /// How long [`Cgroup::remove`] waits for killed processes to be gone.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
@@ -114,36 +115,47 @@ impl Cgroup {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a value out of its range; [`Unsupported`](ErrorKind::Unsupported)
     /// for a controller that is missing or out of reach, with the remedy as [`hint`](Error::hint);
     /// [`NotApplied`](ErrorKind::NotApplied) when the kernel made a value weaker; [`Busy`](ErrorKind::Busy) on cgroup
-    /// v1 when more memory is in use than the new limit and cannot be reclaimed. Limits written before the one that
-    /// failed stay.
+    /// v1 when more memory is in use than the new limit and cannot be reclaimed. After any of them the limits are those of before:
+    /// what was written is put back, and what cannot be is named in the hint.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
         self.try_apply(limits).map_err(|error| error.about(subject(&self.name)))
     }
 
     fn try_apply(&self, limits: &Limits) -> Result<()> {
         limits.validate()?;
-        let memory =
-            limits.get_memory().is_some() || limits.get_swap().is_some() || limits.get_oom_group().is_some();
-        let cpu = limits.get_cpus().is_some() || limits.get_cpu_weight().is_some();
-        let wanted = [
-            (memory, Controller::Memory),
-            (cpu, Controller::Cpu),
-            (limits.get_pids().is_some(), Controller::Pids),
-        ];
-        let mut places = Vec::new();
-        for (_, controller) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
-            places.push((controller, self.place(controller)?));
-        }
-        for (controller, place) in places {
-            match (place, controller) {
-                (Place::V2, Controller::Memory) => v2::set_memory(&self.group, limits),
-                (Place::V2, Controller::Cpu) => v2::set_cpu(&self.group, limits),
-                (Place::V2, _) => v2::set_pids(&self.group, limits),
-                (Place::V1, _) => self.v1.set(controller, limits),
+        let mut values = Vec::new();
+        for controller in settings::controllers(limits) {
+            match self.place(controller)? {
+                Place::V2 => {
+                    let settings = settings::of(limits, controller, &self.group)?;
+                    values.extend(settings.into_iter().map(Value::V2));
+                }
+                Place::V1 => values.push(Value::V1(controller)),
             }
-            .map_err(|error| error.about(format_args!("{controller} limit")))?;
         }
-        Ok(())
+        let mut before = Vec::new();
+        let result = values.iter().try_for_each(|value| {
+            let (controller, done) = match value {
+                Value::V2(setting) => {
+                    let mut held = Vec::new();
+                    let done = setting.carry_out(&self.group, &mut held);
+                    before.extend(held.into_iter().map(Before::V2));
+                    (setting.controller, done)
+                }
+                Value::V1(controller) => {
+                    before.push(Before::V1(Box::new(self.v1.before(*controller)?)));
+                    (*controller, self.v1.set(*controller, limits))
+                }
+            };
+            done.map_err(|error| error.about(format_args!("{controller} limit")))
+        });
+        result.map_err(|error| {
+            let put_back = before.iter().rev().map(|before| match before {
+                Before::V2(before) => before.put_back(&self.group),
+                Before::V1(before) => self.v1.put_back(before),
+            });
+            error.and(put_back.filter_map(Result::err).map(|error| error.about("not as before")))
+        })
     }
 
     /// Which hierarchy enforces a controller's limits for this group.
@@ -350,6 +362,18 @@ impl Cgroup {
 enum Place {
     V2,
     V1,
+}
+
+/// What is to be set: one value, or all of a controller's.
+enum Value {
+    V2(Setting),
+    V1(Controller),
+}
+
+/// What was set before.
+enum Before {
+    V2(setting::Before),
+    V1(Box<v1::Before>),
 }
 
 fn root(mounts: &Mounts) -> Result<Directory> {

@@ -21,6 +21,12 @@ pub enum Controller {
     Io,
     /// Which processors and memory nodes.
     Cpuset,
+    /// Memory in huge pages.
+    Hugetlb,
+    /// Resources that the kernel counts by name: `misc.capacity`. Linux 5.13.
+    Misc,
+    /// Handles and objects of RDMA devices.
+    Rdma,
     /// [`Cgroup::freeze`](crate::Cgroup::freeze): `cgroup.freeze`, Linux 5.2.
     Freezer,
     /// `cgroup.kill`, Linux 5.14; below it [`Cgroup::kill`](crate::Cgroup::kill) freezes and signals each process.
@@ -43,12 +49,15 @@ pub enum Availability {
 
 impl Controller {
     /// All that this crate asks about.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Memory,
         Self::Cpu,
         Self::Pids,
         Self::Io,
         Self::Cpuset,
+        Self::Hugetlb,
+        Self::Misc,
+        Self::Rdma,
         Self::Freezer,
         Self::Kill,
         Self::OomGroup,
@@ -63,6 +72,9 @@ impl Controller {
             Self::Pids => "pids",
             Self::Io => "io",
             Self::Cpuset => "cpuset",
+            Self::Hugetlb => "hugetlb",
+            Self::Misc => "misc",
+            Self::Rdma => "rdma",
             Self::Freezer => "cgroup.freeze",
             Self::Kill => "cgroup.kill",
             Self::OomGroup => "memory.oom.group",
@@ -73,6 +85,7 @@ impl Controller {
     const fn v1_name(self) -> Option<&'static str> {
         match self {
             Self::Memory | Self::Cpu | Self::Pids | Self::Cpuset => Some(self.name()),
+            Self::Hugetlb | Self::Misc | Self::Rdma => Some(self.name()),
             Self::Io => Some("blkio"),
             Self::Freezer | Self::Kill | Self::OomGroup => None,
         }
@@ -246,6 +259,9 @@ fn config(name: &str) -> &'static str {
         "pids" => "CONFIG_CGROUP_PIDS",
         "io" => "CONFIG_BLK_CGROUP",
         "cpuset" => "CONFIG_CPUSETS",
+        "hugetlb" => "CONFIG_CGROUP_HUGETLB",
+        "misc" => "CONFIG_CGROUP_MISC",
+        "rdma" => "CONFIG_CGROUP_RDMA",
         _ => "CONFIG_CGROUPS",
     }
 }
@@ -283,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_unified_host_lacks_nothing() {
-        let host = machine(&["memory", "cpu", "pids", "io", "cpuset"], &[]);
+        let host = machine(&["memory", "cpu", "pids", "io", "cpuset", "hugetlb", "misc", "rdma"], &[]);
         for controller in Controller::ALL {
             assert_eq!(host.get(controller), Availability::V2, "{controller}");
             assert_eq!(host.remedy(controller), None);

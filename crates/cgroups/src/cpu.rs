@@ -3,10 +3,14 @@
 /// The period of a processor limit, in microseconds: the kernel's default.
 pub(crate) const PERIOD_US: u64 = 100_000;
 
-/// How much processor time a period may use.
-pub(crate) fn quota_us(cores: f64) -> u64 {
-    // Validated: between 0.01 and 100,000 cores.
-    (cores * PERIOD_US as f64).round() as u64
+/// The longest that the kernel takes (`max_cfs_quota_period`): for shares that would be less than 1 ms of a shorter one.
+const LONG_PERIOD_US: u64 = 1_000_000;
+
+/// How much processor time a period may use, and how long that is. In whole microseconds.
+pub(crate) fn share_us(cores: f64) -> (u64, u64) {
+    // Validated: between 0.001 and 100,000 cores.
+    let period = if cores < 0.01 { LONG_PERIOD_US } else { PERIOD_US };
+    ((cores * period as f64).round() as u64, period)
 }
 
 /// `cpu.shares` for a weight, by the ratio of `sched_weight_from_cgroup` (kernel/sched/core.c): on cgroup v2 the
@@ -23,10 +27,12 @@ mod tests {
 
     #[test]
     fn cores_become_microseconds_of_each_period() {
-        assert_eq!(quota_us(0.01), 1_000);
-        assert_eq!(quota_us(0.5), 50_000);
-        assert_eq!(quota_us(2.0), 200_000);
-        assert_eq!(quota_us(100_000.0), 10_000_000_000);
+        assert_eq!(share_us(0.001), (1_000, 1_000_000));
+        assert_eq!(share_us(0.0099), (9_900, 1_000_000));
+        assert_eq!(share_us(0.01), (1_000, 100_000));
+        assert_eq!(share_us(0.5), (50_000, 100_000));
+        assert_eq!(share_us(2.0), (200_000, 100_000));
+        assert_eq!(share_us(100_000.0), (10_000_000_000, 100_000));
     }
 
     #[cfg(feature = "cgroup-v1")]

@@ -98,19 +98,23 @@ impl Error {
     }
 
     /// One error out of all that happened on the way; `None` for none.
-    pub(crate) fn all(errors: Vec<Self>) -> Option<Self> {
+    pub(crate) fn all(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
         let mut errors = errors.into_iter();
-        let first = errors.next()?;
-        let rest: Vec<String> = errors.map(|error| error.to_string()).collect();
+        errors.next().map(|first| first.and(errors))
+    }
+
+    /// With what went wrong besides in its hint.
+    pub(crate) fn and(self, others: impl Iterator<Item = Self>) -> Self {
+        let rest: Vec<String> = others.map(|error| error.to_string()).collect();
         if rest.is_empty() {
-            return Some(first);
+            return self;
         }
         let also = format!("also: {}", rest.join("; "));
-        let hint = match &first.hint {
+        let hint = match &self.hint {
             Some(hint) => format!("{hint}; {also}"),
             None => also,
         };
-        Some(first.with_hint(hint))
+        self.with_hint(hint)
     }
 }
 

@@ -14,6 +14,8 @@ mod limits;
 mod mountinfo;
 mod name;
 mod remove;
+mod setting;
+mod settings;
 mod stats;
 mod swap;
 #[cfg_attr(not(feature = "cgroup-v1"), path = "no_v1.rs")]
@@ -24,5 +26,5 @@ pub use bytes::Bytes;
 pub use cgroup::Cgroup;
 pub use controllers::{Availability, Controller, Controllers};
 pub use error::{Error, ErrorKind, Result};
-pub use limits::Limits;
+pub use limits::{Device, IoMax, Limits, Partition};
 pub use stats::{CpuStats, MemoryStats, PidsStats, Stats};

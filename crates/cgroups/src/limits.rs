@@ -1,10 +1,23 @@
 //! What a group may use.
 
-use crate::{Bytes, Error, Result};
+pub(crate) mod cpuset;
+mod io;
+pub(crate) mod others;
+mod validate;
 
-/// What a group may use. What is not said is not limited.
+use std::time::Duration;
+
+pub use cpuset::Partition;
+pub use io::{Device, IoMax};
+
+use crate::{Bytes, Controller};
+
+/// What a group may use. What is not said is not limited, or stays as it was where the group has a limit already.
 ///
 /// The setters only store; [`Cgroup::apply`](crate::Cgroup::apply) checks every value before it writes the first.
+/// [`Bytes::UNLIMITED`], `f64::INFINITY` cores and `u32::MAX` tasks lift a limit. Names and meanings are the kernel's:
+/// Documentation/admin-guide/cgroup-v2.rst. Unless it says otherwise, a limit is for cgroup v2 alone, and an error where its
+/// controller is on cgroup v1.
 ///
 /// ```
 /// use isolate_cgroups::{Bytes, Limits};
@@ -16,27 +29,25 @@ use crate::{Bytes, Error, Result};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use = "limits bind nobody until a group applies them"]
 pub struct Limits {
-    memory: Option<Bytes>,
-    swap: Option<Bytes>,
-    cpus: Option<f64>,
-    cpu_weight: Option<u32>,
-    pids: Option<u32>,
-    oom_group: Option<bool>,
+    pub(crate) memory: Option<Bytes>,
+    pub(crate) memory_high: Option<Bytes>,
+    pub(crate) memory_low: Option<Bytes>,
+    pub(crate) memory_min: Option<Bytes>,
+    pub(crate) swap: Option<Bytes>,
+    pub(crate) swap_high: Option<Bytes>,
+    pub(crate) zswap: Option<Bytes>,
+    pub(crate) oom_group: Option<bool>,
+    pub(crate) cpus: Option<f64>,
+    pub(crate) cpu_burst: Option<Duration>,
+    pub(crate) cpu_weight: Option<u32>,
+    pub(crate) cpu_nice: Option<i32>,
+    pub(crate) cpu_idle: Option<bool>,
+    pub(crate) cpu_clamp: [Option<f64>; 2],
+    pub(crate) cpuset: cpuset::Cpuset,
+    pub(crate) io: io::Io,
+    pub(crate) pids: Option<u32>,
+    pub(crate) others: others::Others,
 }
-
-/// The least that can be enforced: one page on most machines. The kernel rounds down to whole pages.
-const MEMORY_MIN: Bytes = Bytes::kib(4);
-/// The kernel's counters are signed on cgroup v1.
-const BYTES_MAX: Bytes = Bytes::new(i64::MAX as u64);
-/// Below, the kernel refuses the quota: at least one millisecond a period (`kernel/sched/core.c`,
-/// `min_cfs_quota_period`).
-const CPUS_MIN: f64 = 0.01;
-/// Far above any machine; the quota still fits the kernel's `max_cfs_runtime`.
-const CPUS_MAX: f64 = 100_000.0;
-/// `cpu.weight`, Documentation/admin-guide/cgroup-v2.rst.
-const WEIGHT: std::ops::RangeInclusive<u32> = 1..=10_000;
-/// `PID_MAX_LIMIT` of a 64-bit kernel; `pids.max` refuses more.
-const PIDS: std::ops::RangeInclusive<u32> = 1..=4_194_304;
 
 impl Limits {
     /// No limit.
@@ -55,6 +66,24 @@ impl Limits {
         self
     }
 
+    /// Above this much memory the group is slowed down and its memory reclaimed; nobody is killed for it. `memory.high`.
+    pub fn memory_high(mut self, most: impl Into<Bytes>) -> Self {
+        self.memory_high = Some(most.into());
+        self
+    }
+
+    /// This much is reclaimed only when nothing unprotected is left. `memory.low`.
+    pub fn memory_low(mut self, protected: impl Into<Bytes>) -> Self {
+        self.memory_low = Some(protected.into());
+        self
+    }
+
+    /// This much is never reclaimed, whatever happens: more of it than the machine has kills others. `memory.min`.
+    pub fn memory_min(mut self, protected: impl Into<Bytes>) -> Self {
+        self.memory_min = Some(protected.into());
+        self
+    }
+
     /// The most swap, *beyond* the memory limit. 0 forbids swapping.
     ///
     /// `memory.swap.max`; on cgroup v1 `memory.memsw.limit_in_bytes` is memory plus this, so there it needs a memory
@@ -65,10 +94,22 @@ impl Limits {
         self
     }
 
-    /// The most processor time, in cores: 0.5 is half a core, 2.0 is two. At least 0.01.
+    /// Above this much swap the group is slowed down. `memory.swap.high`, Linux 5.8.
+    pub fn swap_high(mut self, most: impl Into<Bytes>) -> Self {
+        self.swap_high = Some(most.into());
+        self
+    }
+
+    /// The most compressed swap in memory; 0 switches it off. `memory.zswap.max`, Linux 5.19 with `CONFIG_ZSWAP`.
+    pub fn zswap(mut self, most: impl Into<Bytes>) -> Self {
+        self.zswap = Some(most.into());
+        self
+    }
+
+    /// The most processor time, in cores: 0.5 is half a core, 2.0 is two. At least 0.001.
     ///
-    /// `cpu.max`, or `cpu.cfs_quota_us` on cgroup v1, with a period of 100 ms: a group that used up its share waits
-    /// for the next period.
+    /// `cpu.max`, or `cpu.cfs_quota_us` on cgroup v1, with a period of 100 ms (1 s below a hundredth of a core, since the
+    /// kernel takes no share of less than 1 ms): a group that used up its share waits for the next period.
     pub fn cpus(mut self, cores: f64) -> Self {
         self.cpus = Some(cores);
         self
@@ -80,6 +121,32 @@ impl Limits {
     /// one into the other (`sched_weight_from_cgroup` in kernel/sched/core.c), so that two groups share alike on both.
     pub fn cpu_weight(mut self, weight: u32) -> Self {
         self.cpu_weight = Some(weight);
+        self
+    }
+
+    /// Time that a group may save up while it needs less than its [`cpus`](Self::cpus), and spend beyond them later. At most one
+    /// period's share. `cpu.max.burst`, Linux 5.14.
+    pub fn cpu_burst(mut self, saved: Duration) -> Self {
+        self.cpu_burst = Some(saved);
+        self
+    }
+
+    /// The [weight](Self::cpu_weight) as a nice value, -20 to 19: 0 is 100. `cpu.weight.nice`.
+    pub fn cpu_nice(mut self, nice: i32) -> Self {
+        self.cpu_nice = Some(nice);
+        self
+    }
+
+    /// Whether the group runs only when nobody else wants to, as `SCHED_IDLE`. `cpu.idle`, Linux 5.15.
+    pub fn cpu_idle(mut self, idle: bool) -> Self {
+        self.cpu_idle = Some(idle);
+        self
+    }
+
+    /// How much of a processor's capacity the group's tasks ask the frequency governor for, at least and at most, in percent.
+    /// `cpu.uclamp.min` and `cpu.uclamp.max`, Linux 5.4 with `CONFIG_UCLAMP_TASK_GROUP`.
+    pub fn cpu_clamp(mut self, least: f64, most: f64) -> Self {
+        self.cpu_clamp = [Some(least), Some(most)];
         self
     }
 
@@ -133,56 +200,41 @@ impl Limits {
         self.oom_group
     }
 
+    /// Whether one of them is the controller's.
+    pub(crate) fn want(&self, controller: Controller) -> bool {
+        let some = |values: &[Option<Bytes>]| values.iter().any(Option::is_some);
+        match controller {
+            Controller::Memory => {
+                some(&[self.memory, self.swap]) || self.oom_group.is_some() || self.wants_newer_memory()
+            }
+            Controller::Cpu => self.cpus.is_some() || self.cpu_weight.is_some() || self.wants_newer_cpu(),
+            Controller::Cpuset => self.cpuset != cpuset::Cpuset::default(),
+            Controller::Io => self.io != io::Io::default(),
+            Controller::Pids => self.pids.is_some(),
+            Controller::Hugetlb => !self.others.huge.is_empty(),
+            Controller::Misc => !self.others.misc.is_empty(),
+            Controller::Rdma => !self.others.rdma.is_empty(),
+            Controller::Freezer | Controller::Kill | Controller::OomGroup => false,
+        }
+    }
+
+    /// What the memory controller of cgroup v1 has not got.
+    pub(crate) fn wants_newer_memory(&self) -> bool {
+        let all = [self.memory_high, self.memory_low, self.memory_min, self.swap_high, self.zswap];
+        all.iter().any(Option::is_some)
+    }
+
+    /// What the cpu controller of cgroup v1 has not got.
+    pub(crate) fn wants_newer_cpu(&self) -> bool {
+        let clamped = self.cpu_clamp.iter().any(Option::is_some);
+        clamped || self.cpu_burst.is_some() || self.cpu_nice.is_some() || self.cpu_idle.is_some()
+    }
+
     /// Whether nothing is limited.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-
-    /// Refuses what no kernel would enforce.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), naming the value and the range. Whether *this* machine can
-    /// enforce them only [`Cgroup::apply`](crate::Cgroup::apply) knows.
-    pub fn validate(&self) -> Result<()> {
-        if let Some(memory) = self.memory
-            && !(MEMORY_MIN..=BYTES_MAX).contains(&memory)
-        {
-            return Err(refused("memory", memory, MEMORY_MIN, "8 EiB"));
-        }
-        if let Some(swap) = self.swap
-            && swap > BYTES_MAX
-        {
-            return Err(refused("swap", swap, "0 B", "8 EiB"));
-        }
-        if let Some(cpus) = self.cpus
-            // NaN is in no range.
-            && !(CPUS_MIN..=CPUS_MAX).contains(&cpus)
-        {
-            return Err(refused("cpus", cpus, CPUS_MIN, CPUS_MAX));
-        }
-        if let Some(weight) = self.cpu_weight
-            && !WEIGHT.contains(&weight)
-        {
-            return Err(refused("cpu_weight", weight, WEIGHT.start(), WEIGHT.end()));
-        }
-        if let Some(pids) = self.pids
-            && !PIDS.contains(&pids)
-        {
-            return Err(refused("pids", pids, PIDS.start(), PIDS.end()));
-        }
-        Ok(())
-    }
-}
-
-fn refused<L: std::fmt::Display, H: std::fmt::Display>(
-    name: &str,
-    value: impl std::fmt::Display,
-    low: L,
-    high: H,
-) -> Error {
-    Error::invalid(format!("limit {name}: {value} is not between {low} and {high}"))
 }
 
 #[cfg(test)]
@@ -195,16 +247,16 @@ mod tests {
         for (limits, words) in [
             (Limits::new().memory(0), "memory: 0 B is not between 4 KiB"),
             (Limits::new().memory(4095), "memory: 3.9 KiB is not"),
-            (Limits::new().memory(u64::MAX), "memory: 16777215.9 TiB is not"),
-            (Limits::new().swap(u64::MAX), "swap: "),
-            (Limits::new().cpus(0.0), "cpus: 0 is not between 0.01 and 100000"),
+            (Limits::new().memory(u64::MAX - 1), "memory: 16777215.9 TiB is not"),
+            (Limits::new().swap(u64::MAX - 1), "swap: "),
+            (Limits::new().cpus(0.0), "cpus: 0 is not between 0.001 and 100000"),
             (Limits::new().cpus(-1.0), "cpus: -1 is not"),
             (Limits::new().cpus(f64::NAN), "cpus: NaN is not"),
-            (Limits::new().cpus(f64::INFINITY), "cpus: inf is not"),
+            (Limits::new().cpus(0.0009), "cpus: 0.0009 is not"),
             (Limits::new().cpu_weight(0), "cpu_weight: 0 is not between 1 and 10000"),
             (Limits::new().cpu_weight(10_001), "cpu_weight: 10001 is not"),
             (Limits::new().pids(0), "pids: 0 is not between 1 and 4194304"),
-            (Limits::new().pids(u32::MAX), "pids: 4294967295 is not"),
+            (Limits::new().pids(u32::MAX - 1), "pids: 4294967294 is not"),
         ] {
             let error = limits.validate().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -214,9 +266,11 @@ mod tests {
 
     #[test]
     fn the_edges_of_each_range_are_taken() {
-        let least = Limits::new().memory(4096).swap(0).cpus(0.01).cpu_weight(1).pids(1);
-        let most =
-            Limits::new().memory(BYTES_MAX).swap(BYTES_MAX).cpus(CPUS_MAX).cpu_weight(10_000).pids(4_194_304);
+        let least = Limits::new().memory(4096).swap(0).cpus(0.001).cpu_weight(1).pids(1);
+        let bytes = i64::MAX as u64;
+        let most = Limits::new().memory(bytes).swap(bytes).cpus(100_000.0).cpu_weight(10_000).pids(4_194_304);
+        let none = Limits::new().memory(Bytes::UNLIMITED).swap(u64::MAX).cpus(f64::INFINITY).pids(u32::MAX);
+        none.validate().unwrap();
         least.validate().unwrap();
         most.validate().unwrap();
         Limits::new().validate().unwrap();

@@ -14,6 +14,8 @@ pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller:
 #[derive(Debug)]
 pub(crate) struct Groups;
 
+pub(crate) struct Before;
+
 #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "the signatures of v1.rs")]
 impl Groups {
     pub(crate) fn create(_: &Mounts, _: &Name) -> Result<Self> {
@@ -33,6 +35,14 @@ impl Groups {
     }
 
     pub(crate) fn set(&self, _: Controller, _: &Limits) -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn before(&self, _: Controller) -> Result<Before> {
+        Ok(Before)
+    }
+
+    pub(crate) fn put_back(&self, _: &Before) -> Result<()> {
         Ok(())
     }
 

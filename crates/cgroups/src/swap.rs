@@ -2,9 +2,10 @@
 
 use crate::{Bytes, Error, ErrorKind, Limits, Result};
 
-/// The swap limit to set: what was said, else none beside a memory limit.
+/// The swap limit to set: what was said, else none beside a memory limit; without a limit of memory there is none of swap.
 pub(crate) fn wanted(limits: &Limits) -> Option<Bytes> {
-    limits.get_swap().or(limits.get_memory().map(|_| Bytes::new(0)))
+    let with = |memory| if memory == Bytes::UNLIMITED { memory } else { Bytes::new(0) };
+    limits.get_swap().or(limits.get_memory().map(with))
 }
 
 /// cgroup v1 limits memory and swap together.
@@ -41,6 +42,7 @@ mod tests {
     fn a_memory_limit_without_a_word_on_swap_forbids_it() {
         assert_eq!(wanted(&Limits::new()), None);
         assert_eq!(wanted(&Limits::new().memory(8192)), Some(Bytes::new(0)));
+        assert_eq!(wanted(&Limits::new().memory(Bytes::UNLIMITED)), Some(Bytes::UNLIMITED));
         assert_eq!(wanted(&Limits::new().memory(8192).swap(4096)), Some(Bytes::new(4096)));
         assert_eq!(wanted(&Limits::new().swap(4096)), Some(Bytes::new(4096)));
     }

@@ -15,12 +15,12 @@ use cgroups_rs::fs::pid::PidController;
 use cgroups_rs::fs::{MaxValue, error::Error as V1Error};
 use rustix::io::Errno;
 
-use crate::cpu::{PERIOD_US, quota_us, shares};
+use crate::cpu::{share_us, shares};
 use crate::directory::{CGROUP1, Directory};
 use crate::mountinfo::Mounts;
 use crate::name::Name;
+use crate::setting::{Held, verify};
 use crate::stats::{key, number};
-use crate::v2::{Held, verify};
 use crate::{Bytes, Controller, Error, ErrorKind, Limits, PidsStats, Result, Stats, swap};
 
 /// The controllers that limits need.
@@ -29,6 +29,14 @@ pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller:
 /// A group's namesakes in the hierarchies of cgroup v1 that have a controller of ours.
 #[derive(Debug)]
 pub(crate) struct Groups(Vec<Group>);
+
+/// What one controller held before a limit was set.
+#[derive(Debug)]
+pub(crate) struct Before {
+    controller: Controller,
+    limits: Limits,
+    files: Vec<(&'static str, String)>,
+}
 
 /// One directory; several controllers may be mounted together.
 #[derive(Debug)]
@@ -87,11 +95,63 @@ impl Groups {
     pub(crate) fn set(&self, controller: Controller, limits: &Limits) -> Result<()> {
         let missing = || Error::new(ErrorKind::Unsupported, format!("no cgroup v1 group has {controller}"));
         let group = self.find(controller).ok_or_else(missing)?;
+        let newer = match controller {
+            Controller::Memory => {
+                limits.wants_newer_memory().then_some("memory_high, _low, _min, swap_high or zswap")
+            }
+            Controller::Cpu => limits.wants_newer_cpu().then_some("cpu_burst, _nice, _idle or _clamp"),
+            _ => None,
+        };
+        if let Some(newer) = newer {
+            let what = format!("{controller} is on cgroup v1, which has no {newer}");
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .with_hint("boot with systemd.unified_cgroup_hierarchy=1"));
+        }
         match controller {
             Controller::Memory => set_memory(group, limits),
             Controller::Cpu => set_cpu(group, limits),
             _ => set_pids(group, limits),
         }
+    }
+
+    /// What is held now of one controller's limits.
+    pub(crate) fn before(&self, controller: Controller) -> Result<Before> {
+        let mut before = Before { controller, limits: Limits::new(), files: Vec::new() };
+        let Some(group) = self.find(controller) else { return Ok(before) };
+        let bytes = |value: u64| if value < UNLIMITED { Bytes::new(value) } else { Bytes::UNLIMITED };
+        match controller {
+            Controller::Memory => {
+                before.limits.memory = number(group, LIMIT)?.map(bytes);
+                before.limits.swap = match (before.limits.memory, number(group, BOTH)?.map(bytes)) {
+                    (Some(memory), Some(both)) if both != Bytes::UNLIMITED => {
+                        Some(Bytes::new(both.get().saturating_sub(memory.get())))
+                    }
+                    (_, both) => both,
+                };
+            }
+            Controller::Cpu => {
+                before.files =
+                    vec![SHARES, PERIOD, QUOTA].into_iter().map(|file| (file, String::new())).collect()
+            }
+            _ => before.files = vec![("pids.max", String::new())],
+        }
+        for (file, value) in &mut before.files {
+            *value = group.read_optional(file)?.unwrap_or_default().trim().to_owned();
+        }
+        Ok(before)
+    }
+
+    pub(crate) fn put_back(&self, before: &Before) -> Result<()> {
+        let Some(group) = self.find(before.controller) else { return Ok(()) };
+        if before.controller == Controller::Memory {
+            return set_memory(group, &before.limits);
+        }
+        // A share that fits neither period is no moment's: none, then the period, then the share.
+        if before.controller == Controller::Cpu && group.has(QUOTA) {
+            group.write(QUOTA, "-1")?;
+        }
+        let files = before.files.iter().filter(|(_, value)| !value.is_empty());
+        files.into_iter().try_for_each(|(file, value)| group.write(file, value))
     }
 
     pub(crate) fn add(&self, pid: u32) -> Result<()> {
@@ -146,6 +206,9 @@ fn hierarchies(mounts: &Mounts) -> Vec<(PathBuf, Vec<Controller>)> {
     found
 }
 
+const SHARES: &str = "cpu.shares";
+const PERIOD: &str = "cpu.cfs_period_us";
+const QUOTA: &str = "cpu.cfs_quota_us";
 const LIMIT: &str = "memory.limit_in_bytes";
 const USAGE: &str = "memory.usage_in_bytes";
 const BOTH: &str = "memory.memsw.limit_in_bytes";
@@ -193,6 +256,7 @@ fn set_bytes(
     setter: fn(&MemController, i64) -> Result<(), V1Error>,
 ) -> Result<()> {
     let controller = MemController::new(through_descriptor(group), PathBuf::new(), false);
+    // What the kernel holds for no limit, whole pages below that.
     let value = value.min(i64::MAX as u64);
     setter(&controller, value as i64).map_err(|error| {
         let refused = refused(group, file, &value.to_string(), &error);
@@ -203,13 +267,10 @@ fn set_bytes(
             _ => refused,
         }
     })?;
-    verify(group, file, &value.to_string(), Held::Bytes(Bytes::new(value)))
+    verify(group, file, &value.to_string(), Held::Bytes(Bytes::new(value), 0))
 }
 
 fn set_cpu(group: &Directory, limits: &Limits) -> Result<()> {
-    const SHARES: &str = "cpu.shares";
-    const PERIOD: &str = "cpu.cfs_period_us";
-    const QUOTA: &str = "cpu.cfs_quota_us";
     let controller = CpuController::new(through_descriptor(group), PathBuf::new(), false);
     let wrote = |file, value: u64, result: Result<(), V1Error>| {
         let value = value.to_string();
@@ -224,9 +285,20 @@ fn set_cpu(group: &Directory, limits: &Limits) -> Result<()> {
         return Err(Error::new(ErrorKind::Unsupported, format!("{cores} cores: this kernel has no {QUOTA}"))
             .with_hint("use a kernel with CONFIG_CFS_BANDWIDTH"));
     }
-    wrote(PERIOD, PERIOD_US, controller.set_cfs_period(PERIOD_US))?;
-    let quota = quota_us(cores);
-    wrote(QUOTA, quota, controller.set_cfs_quota(quota as i64)).map_err(|error| match error.raw_os_error() {
+    if cores == f64::INFINITY {
+        let result = controller.set_cfs_quota(-1);
+        result.map_err(|error| refused(group, QUOTA, "-1", &error))?;
+        return verify(group, QUOTA, "-1", Held::Exactly);
+    }
+    let (quota, period) = share_us(cores);
+    // At no moment may the share be larger than asked for, nor less than 1 ms.
+    let was = number(group, PERIOD)?.unwrap_or(period);
+    if period > was {
+        wrote(PERIOD, period, controller.set_cfs_period(period))?;
+    }
+    let result = wrote(QUOTA, quota, controller.set_cfs_quota(quota as i64));
+    let result = result.and_then(|()| wrote(PERIOD, period, controller.set_cfs_period(period)));
+    result.map_err(|error| match error.raw_os_error() {
         Some(errno) if errno == Errno::INVAL.raw_os_error() => {
             error.with_hint("on cgroup v1 a group may not have more cores than the group above it")
         }
@@ -238,10 +310,12 @@ fn set_pids(group: &Directory, limits: &Limits) -> Result<()> {
     const FILE: &str = "pids.max";
     let Some(max) = limits.get_pids() else { return Ok(()) };
     let controller = PidController::new(through_descriptor(group), PathBuf::new(), false);
-    controller
-        .set_pid_max(MaxValue::Value(i64::from(max)))
-        .map_err(|error| refused(group, FILE, &max.to_string(), &error))?;
-    verify(group, FILE, &max.to_string(), Held::Exactly)
+    let (value, text) = match max {
+        u32::MAX => (MaxValue::Max, "max".to_owned()),
+        max => (MaxValue::Value(i64::from(max)), max.to_string()),
+    };
+    controller.set_pid_max(value).map_err(|error| refused(group, FILE, &text, &error))?;
+    verify(group, FILE, &text, Held::Exactly)
 }
 
 /// cgroups-rs wants a path: this one ends in the group that is open, whatever is mounted where.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod child;
+mod effects;
 mod lifecycle;
 mod limits;
 mod processes;
