@@ -11,6 +11,7 @@ use crate::directory::{CGROUP2, Directory};
 use crate::events::Events;
 use crate::mountinfo::Mounts;
 use crate::name::Name;
+use crate::reader::StatsReader;
 use crate::setting::{self, Setting};
 use crate::{Controller, Controllers, Error, ErrorKind, Limits, Result, kill, remove, settings, v1, v2};
 
@@ -276,23 +277,22 @@ impl Cgroup {
         kill::pids(&self.group).map_err(|error| error.about(subject(&self.name)))
     }
 
-    /// What the group and all below it have used so far.
+    /// What the group and all below it have used so far. Who asks again and again better keeps a [`reader`](Self::reader).
     ///
     /// # Errors
     ///
     /// When the kernel refuses a file that is there. What it does not count is `None`.
     pub fn stats(&self) -> Result<crate::Stats> {
-        self.try_stats().map_err(|error| error.about(subject(&self.name)))
+        self.reader()?.read()
     }
 
-    fn try_stats(&self) -> Result<crate::Stats> {
-        let mut stats = crate::Stats {
-            cpu: crate::CpuStats::read(&self.group)?,
-            memory: crate::MemoryStats::read(&self.group)?,
-            pids: crate::PidsStats::read(&self.group)?,
-        };
-        self.v1.stats(&mut stats)?;
-        Ok(stats)
+    /// Reads [`stats`](Self::stats) again and again, by files that stay open.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a file that is there, or the process has no descriptor left.
+    pub fn reader(&self) -> Result<StatsReader> {
+        StatsReader::open(&self.group, self.v1.readings(), subject(&self.name))
     }
 
     /// Kills what runs in the group, waits for its end, and removes the group and all below it in every hierarchy.

@@ -124,6 +124,10 @@ impl Directory {
         openat(&self.fd, file, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
     }
 
+    pub(crate) fn open_both(&self, file: &str) -> Result<OwnedFd, Errno> {
+        openat(&self.fd, file, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+    }
+
     /// Never creates: without O_CREAT a file that the kernel has not got is an error.
     pub(crate) fn open_write(&self, file: &str) -> Result<OwnedFd, Errno> {
         openat(&self.fd, file, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use crate::directory::Directory;
 use crate::mountinfo::Mounts;
 use crate::name::Name;
-use crate::{Controller, Limits, Result, Stats};
+use crate::reader::What;
+use crate::{Controller, Limits, Result};
 
 /// The controllers that limits need.
 pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller::Cpu, Controller::Pids];
@@ -50,8 +51,8 @@ impl Groups {
         Ok(())
     }
 
-    pub(crate) fn stats(&self, _: &mut Stats) -> Result<()> {
-        Ok(())
+    pub(crate) fn readings(&self) -> impl Iterator<Item = (What, &Directory, &'static str)> {
+        std::iter::empty()
     }
 
     pub(crate) fn join_files(&self) -> Result<Vec<OwnedFd>> {

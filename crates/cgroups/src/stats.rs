@@ -1,12 +1,12 @@
-//! What a group has used.
+//! What a group has used, as the kernel's files tell it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::directory::Directory;
-use crate::{Bytes, Error, ErrorKind, Result};
+use crate::Bytes;
 
 /// What a group and all below it have used so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Processor time.
@@ -15,6 +15,10 @@ pub struct Stats {
     pub memory: MemoryStats,
     /// Tasks.
     pub pids: PidsStats,
+    /// Block devices, in the kernel's order. Empty without the io controller of cgroup v2, and before the first operation.
+    pub io: Vec<IoStats>,
+    /// How much its tasks were held up.
+    pub pressure: PressureStats,
 }
 
 /// Processor time: `cpu.stat`. The first three are kept for every group of cgroup v2, limited or not.
@@ -33,15 +37,25 @@ pub struct CpuStats {
     pub throttled_periods: u64,
     /// How many periods with something to run there were, under a limit.
     pub periods: u64,
+    /// In how many periods saved time was spent. Linux 5.14; 0 on cgroup v1.
+    pub bursts: u64,
+    /// How much saved time was spent.
+    pub burst: Duration,
 }
 
 /// Memory. `None`: this machine or kernel does not count it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryStats {
-    /// In use now, page cache included.
+    /// In use now: anonymous memory, page cache, and the kernel's for the group. It is what the limit counts.
+    /// `memory.current`, or `memory.usage_in_bytes` on cgroup v1.
     pub current: Option<Bytes>,
-    /// The most that was in use at once. On cgroup v2 since Linux 5.19.
+    /// `current` less the page cache that was not used lately (`inactive_file`): what the group would not do without. It is what
+    /// Kubernetes and cAdvisor call the working set.
+    pub working_set: Option<Bytes>,
+    /// What programs have allocated: heaps, stacks, anonymous maps. `anon` of `memory.stat`, or `total_rss` on cgroup v1.
+    pub anonymous: Option<Bytes>,
+    /// The most of `current` at once. On cgroup v2 since Linux 5.19.
     pub peak: Option<Bytes>,
     /// The limit; `None` also where there is none.
     pub limit: Option<Bytes>,
@@ -49,6 +63,12 @@ pub struct MemoryStats {
     pub swap: Option<Bytes>,
     /// How many processes were killed because the limit was reached.
     pub oom_kills: Option<u64>,
+    /// How often the group was slowed down at `memory.high`. `None` on cgroup v1.
+    pub high_events: Option<u64>,
+    /// How often it was about to go over its limit, and memory was reclaimed. On cgroup v1 `memory.failcnt`.
+    pub max_events: Option<u64>,
+    /// The whole of `memory.stat`, by the kernel's names: bytes, pages' events, counts.
+    pub details: BTreeMap<String, u64>,
 }
 
 /// Tasks: processes and threads. `None`: this machine or kernel does not count it.
@@ -63,58 +83,144 @@ pub struct PidsStats {
     pub limit: Option<u64>,
 }
 
+/// One block device: a line of `io.stat`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IoStats {
+    /// Major and minor number.
+    pub device: (u32, u32),
+    /// Read so far.
+    pub read: Bytes,
+    /// Written so far.
+    pub written: Bytes,
+    /// Discarded so far.
+    pub discarded: Bytes,
+    /// Read operations.
+    pub reads: u64,
+    /// Write operations.
+    pub writes: u64,
+    /// Discard operations.
+    pub discards: u64,
+}
+
+/// How much tasks were held up for want of a resource: Documentation/accounting/psi.rst. `None` where the kernel does not
+/// count it (`CONFIG_PSI`, or booted without `psi=1`).
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct PressureStats {
+    /// For want of a processor.
+    pub cpu: Option<Pressure>,
+    /// For want of memory.
+    pub memory: Option<Pressure>,
+    /// For want of a block device.
+    pub io: Option<Pressure>,
+}
+
+/// A file of pressure.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Pressure {
+    /// While at least one task waited.
+    pub some: Stall,
+    /// While all that were not idle did. For the processor since Linux 5.13.
+    pub full: Option<Stall>,
+}
+
+/// A line of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stall {
+    /// The share of the last 10 s, in percent.
+    pub avg10: f64,
+    /// The share of the last minute, in percent.
+    pub avg60: f64,
+    /// The share of the last five minutes, in percent.
+    pub avg300: f64,
+    /// In all.
+    pub total: Duration,
+}
+
 impl CpuStats {
-    /// From a group of cgroup v2, whoever has the cpu controller.
-    pub(crate) fn read(group: &Directory) -> Result<Self> {
-        let text = group.read("cpu.stat")?;
-        let micros = |name| Duration::from_micros(key(&text, name).unwrap_or(0));
-        Ok(Self {
+    /// `cpu.stat` of cgroup v2, whoever has the cpu controller.
+    pub(crate) fn parse(text: &str) -> Self {
+        let micros = |name| Duration::from_micros(key(text, name).unwrap_or(0));
+        Self {
             usage: micros("usage_usec"),
             user: micros("user_usec"),
             system: micros("system_usec"),
             throttled: micros("throttled_usec"),
-            throttled_periods: key(&text, "nr_throttled").unwrap_or(0),
-            periods: key(&text, "nr_periods").unwrap_or(0),
-        })
+            throttled_periods: key(text, "nr_throttled").unwrap_or(0),
+            periods: key(text, "nr_periods").unwrap_or(0),
+            bursts: key(text, "nr_bursts").unwrap_or(0),
+            burst: micros("burst_usec"),
+        }
     }
 }
 
 impl MemoryStats {
-    /// From a group of cgroup v2; all `None` without the memory controller.
-    pub(crate) fn read(group: &Directory) -> Result<Self> {
-        let events = group.read_optional("memory.events")?;
-        Ok(Self {
-            current: number(group, "memory.current")?.map(Bytes::new),
-            peak: number(group, "memory.peak")?.map(Bytes::new),
-            limit: number(group, "memory.max")?.map(Bytes::new),
-            swap: number(group, "memory.swap.current")?.map(Bytes::new),
-            oom_kills: events.and_then(|text| key(&text, "oom_kill")),
-        })
+    /// From `details` and `current`, by the kernel's names for what is anonymous and what is idle.
+    pub(crate) fn derive(&mut self, anonymous: &str, idle: &str) {
+        let detail = |name: &str| self.details.get(name).copied();
+        self.anonymous = detail(anonymous).map(Bytes::new);
+        self.working_set = match (self.current, detail(idle)) {
+            (Some(current), Some(idle)) => Some(Bytes::new(current.get().saturating_sub(idle))),
+            _ => None,
+        };
     }
 }
 
-impl PidsStats {
-    /// From a group with the pids controller, whose files are the same on cgroup v1; else all `None`.
-    pub(crate) fn read(group: &Directory) -> Result<Self> {
-        Ok(Self {
-            current: number(group, "pids.current")?,
-            peak: number(group, "pids.peak")?,
-            limit: number(group, "pids.max")?,
-        })
+/// A flat-keyed file, whole.
+pub(crate) fn keys(text: &str) -> BTreeMap<String, u64> {
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(' ')?;
+        Some((name.to_owned(), value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+/// `io.stat`: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`. Whatever else the kernel adds is passed over.
+pub(crate) fn io(text: &str) -> Vec<IoStats> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (major, minor) = words.next()?.split_once(':')?;
+        let mut stats = IoStats { device: (major.parse().ok()?, minor.parse().ok()?), ..IoStats::default() };
+        for (name, value) in words.filter_map(|word| word.split_once('=')) {
+            let Ok(value) = value.parse() else { continue };
+            match name {
+                "rbytes" => stats.read = Bytes::new(value),
+                "wbytes" => stats.written = Bytes::new(value),
+                "dbytes" => stats.discarded = Bytes::new(value),
+                "rios" => stats.reads = value,
+                "wios" => stats.writes = value,
+                "dios" => stats.discards = value,
+                _ => {}
+            }
+        }
+        Some(stats)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+impl Pressure {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let line = |kind| text.lines().find_map(|line| Stall::parse(line.strip_prefix(kind)?));
+        Some(Self { some: line("some ")?, full: line("full ") })
     }
 }
 
-/// A file that holds one number. `None` where it is not there, or says `max`.
-pub(crate) fn number(group: &Directory, file: &str) -> Result<Option<u64>> {
-    let Some(text) = group.read_optional(file)? else { return Ok(None) };
-    match text.trim() {
-        "max" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| {
-            Error::new(
-                ErrorKind::Kernel,
-                format!("{}: `{text}` is no number", group.path().join(file).display()),
-            )
-        }),
+impl Stall {
+    fn parse(text: &str) -> Option<Self> {
+        let mut stall = Self::default();
+        for (name, value) in text.split_whitespace().filter_map(|word| word.split_once('=')) {
+            match name {
+                "avg10" => stall.avg10 = value.parse().ok()?,
+                "avg60" => stall.avg60 = value.parse().ok()?,
+                "avg300" => stall.avg300 = value.parse().ok()?,
+                "total" => stall.total = Duration::from_micros(value.parse().ok()?),
+                _ => {}
+            }
+        }
+        Some(stall)
     }
 }
 
@@ -125,6 +231,8 @@ pub(crate) fn key(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -135,5 +243,68 @@ mod tests {
         assert_eq!(key(text, "oom_"), None);
         assert_eq!(key("", "oom"), None);
         assert_eq!(key("oom x", "oom"), None);
+        assert_eq!(keys(text)["oom_group_kill"], 1);
+    }
+
+    #[test]
+    fn the_three_figures_of_memory_are_what_they_are_said_to_be() {
+        let mut memory = MemoryStats { current: Some(Bytes::new(1000)), ..MemoryStats::default() };
+        memory.details = keys("anon 600\nfile 300\ninactive_file 250\n");
+        memory.derive("anon", "inactive_file");
+        assert_eq!((memory.anonymous, memory.working_set), (Some(Bytes::new(600)), Some(Bytes::new(750))));
+        memory.current = Some(Bytes::new(200));
+        memory.derive("anon", "inactive_file");
+        assert_eq!(memory.working_set, Some(Bytes::new(0)), "two files are not read at one moment");
+    }
+
+    #[test]
+    fn devices_are_read_whatever_the_kernel_adds() {
+        let text = "8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=0 dios=0 cost.usage=5\n\
+                    254:0 \n253:0 rbytes=7 new=x\n";
+        let stats = io(text);
+        assert_eq!(stats.len(), 3);
+        assert_eq!(
+            (stats[0].device, stats[0].written, stats[0].reads),
+            ((8, 16), Bytes::new(314_773_504), 192)
+        );
+        assert_eq!((stats[2].device, stats[2].read), ((253, 0), Bytes::new(7)));
+    }
+
+    #[test]
+    fn pressure_has_one_line_or_two() {
+        let some = "some avg10=1.50 avg60=0.00 avg300=100.00 total=12345\n";
+        let pressure = Pressure::parse(some).unwrap();
+        assert_eq!((pressure.some.avg10, pressure.some.avg300), (1.5, 100.0));
+        assert_eq!(pressure.some.total, Duration::from_micros(12_345));
+        assert_eq!(pressure.full, None);
+        let both = format!("{some}full avg10=0.10 avg60=0.00 avg300=0.00 total=1\n");
+        assert_eq!(Pressure::parse(&both).unwrap().full.unwrap().avg10, 0.1);
+        assert_eq!(Pressure::parse(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_as_the_kernel_does_is_read_as_it_was(
+            values in proptest::collection::vec(any::<u64>(), 6), device in any::<(u16, u16)>(), hundredths in 0u32..=10_000,
+        ) {
+            let [r, w, rios, wios, d, dios] = values[..] else { unreachable!() };
+            let line = format!("{}:{} rbytes={r} wbytes={w} rios={rios} wios={wios} dbytes={d} dios={dios}\n", device.0, device.1);
+            let expected = IoStats {
+                device: (device.0.into(), device.1.into()), read: Bytes::new(r), written: Bytes::new(w),
+                discarded: Bytes::new(d), reads: rios, writes: wios, discards: dios,
+            };
+            prop_assert_eq!(io(&line), vec![expected]);
+            let percent = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+            let total = r >> 1;
+            let text = format!("some avg10={percent} avg60=0.00 avg300=0.00 total={total}\n");
+            let pressure = Pressure::parse(&text).unwrap();
+            prop_assert!((pressure.some.avg10 - f64::from(hundredths) / 100.0).abs() < 1e-9);
+            prop_assert_eq!(pressure.some.total, Duration::from_micros(total));
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in "\\PC{0,200}") {
+            let _ = (io(&text), keys(&text), Pressure::parse(&text), CpuStats::parse(&text), key(&text, "x"));
+        }
     }
 }

@@ -7,7 +7,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::memory::MemController;
@@ -19,9 +18,9 @@ use crate::cpu::{share_us, shares};
 use crate::directory::{CGROUP1, Directory};
 use crate::mountinfo::Mounts;
 use crate::name::Name;
+use crate::reader::{PEAK_V1 as PEAK, UNLIMITED, What};
 use crate::setting::{Held, verify};
-use crate::stats::{key, number};
-use crate::{Bytes, Controller, Error, ErrorKind, Limits, PidsStats, Result, Stats, swap};
+use crate::{Bytes, Controller, Error, ErrorKind, Limits, Result, swap};
 
 /// The controllers that limits need.
 pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller::Cpu, Controller::Pids];
@@ -166,31 +165,33 @@ impl Groups {
         self.directories().map(open).collect()
     }
 
-    /// Fills in what cgroup v2 has not got.
-    pub(crate) fn stats(&self, stats: &mut Stats) -> Result<()> {
-        if let Some(group) = self.find(Controller::Cpu) {
-            let text = group.read("cpu.stat")?;
-            stats.cpu.periods = key(&text, "nr_periods").unwrap_or(0);
-            stats.cpu.throttled_periods = key(&text, "nr_throttled").unwrap_or(0);
-            stats.cpu.throttled = Duration::from_nanos(key(&text, "throttled_time").unwrap_or(0));
-        }
-        if let Some(group) = self.find(Controller::Pids) {
-            stats.pids = PidsStats::read(group)?;
-        }
-        let Some(group) = self.find(Controller::Memory) else { return Ok(()) };
-        let memory = &mut stats.memory;
-        let current = number(group, USAGE)?;
-        memory.current = current.map(Bytes::new);
-        memory.peak = number(group, "memory.max_usage_in_bytes")?.map(Bytes::new);
-        memory.limit = number(group, LIMIT)?.filter(|limit| *limit < UNLIMITED).map(Bytes::new);
-        memory.swap = match (number(group, "memory.memsw.usage_in_bytes")?, current) {
-            (Some(both), Some(current)) => Some(Bytes::new(both.saturating_sub(current))),
-            _ => None,
-        };
-        let control = group.read_optional("memory.oom_control")?;
-        memory.oom_kills = control.and_then(|text| key(&text, "oom_kill"));
-        Ok(())
+    /// The files that tell what cgroup v2 has not got, in the order in which they are read.
+    pub(crate) fn readings(&self) -> impl Iterator<Item = (What, &Directory, &'static str)> {
+        use crate::reader::Memory::{Both, Current, DetailsV1, Failures, Limit, OomControl, Peak};
+        const FILES: [(Controller, What, &str); 11] = [
+            (Controller::Cpu, What::Throttling, "cpu.stat"),
+            (Controller::Pids, What::PidsCurrent, "pids.current"),
+            (Controller::Pids, What::PidsPeak, "pids.peak"),
+            (Controller::Pids, What::PidsLimit, "pids.max"),
+            (Controller::Memory, What::Memory(Current), "memory.usage_in_bytes"),
+            (Controller::Memory, What::Memory(Peak), PEAK),
+            (Controller::Memory, What::Memory(Limit), LIMIT),
+            (Controller::Memory, What::Memory(Both), "memory.memsw.usage_in_bytes"),
+            (Controller::Memory, What::Memory(OomControl), "memory.oom_control"),
+            (Controller::Memory, What::Memory(Failures), "memory.failcnt"),
+            (Controller::Memory, What::Memory(DetailsV1), "memory.stat"),
+        ];
+        FILES.into_iter().filter_map(|(controller, what, file)| Some((what, self.find(controller)?, file)))
     }
+}
+
+/// A file that holds one number; `None` where it is not there.
+fn number(group: &Directory, file: &str) -> Result<Option<u64>> {
+    let Some(text) = group.read_optional(file)? else { return Ok(None) };
+    let path = group.path().join(file);
+    let wrong =
+        |_| Error::new(ErrorKind::Kernel, format!("{}: `{}` is no number", path.display(), text.trim()));
+    text.trim().parse().map(Some).map_err(wrong)
 }
 
 /// The hierarchies with a controller of ours, each once.
@@ -210,11 +211,7 @@ const SHARES: &str = "cpu.shares";
 const PERIOD: &str = "cpu.cfs_period_us";
 const QUOTA: &str = "cpu.cfs_quota_us";
 const LIMIT: &str = "memory.limit_in_bytes";
-const USAGE: &str = "memory.usage_in_bytes";
 const BOTH: &str = "memory.memsw.limit_in_bytes";
-/// No limit is written as the most that the counter holds: `PAGE_COUNTER_MAX` pages, just below `i64::MAX` whatever
-/// the page's size.
-const UNLIMITED: u64 = i64::MAX as u64 - (1 << 20);
 
 fn set_memory(group: &Directory, limits: &Limits) -> Result<()> {
     if limits.get_oom_group() == Some(true) {
