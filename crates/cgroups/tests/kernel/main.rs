@@ -8,4 +8,5 @@ mod effects;
 mod lifecycle;
 mod limits;
 mod processes;
+mod readings;
 mod refusals;
