@@ -13,6 +13,7 @@ use crate::mountinfo::Mounts;
 use crate::name::Name;
 use crate::reader::StatsReader;
 use crate::setting::{self, Setting};
+use crate::watch::{Resource, Share, WatchMemory, WatchPressure, WatchState};
 use crate::{Controller, Controllers, Error, ErrorKind, Limits, Result, kill, remove, settings, v1, v2};
 
 /// How long [`Cgroup::remove`] waits for killed processes to be gone.
@@ -293,6 +294,63 @@ impl Cgroup {
     /// When the kernel refuses a file that is there, or the process has no descriptor left.
     pub fn reader(&self) -> Result<StatsReader> {
         StatsReader::open(&self.group, self.v1.readings(), subject(&self.name))
+    }
+
+    /// A descriptor that is woken when somebody enters the empty group, the last one leaves, or it is frozen or thawed.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// let group = isolate_cgroups::Cgroup::open("build-42")?;
+    /// let state = group.watch_state()?;
+    /// while state.read()?.populated {
+    ///     state.wait(Duration::from_secs(60))?; // or poll its descriptor together with others
+    /// }
+    /// # Ok::<(), isolate_cgroups::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the file.
+    pub fn watch_state(&self) -> Result<WatchState> {
+        WatchState::open(&self.group).map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// A descriptor that is woken when the group is slowed down, reclaimed from, or killed for memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) where memory is on cgroup v1, or the group has not got the controller.
+    pub fn watch_memory(&self) -> Result<WatchMemory> {
+        WatchMemory::open(&self.group).map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// A descriptor that is woken when tasks have waited for a resource for `stall` within `window` (500 ms to 10 s).
+    ///
+    /// ```no_run
+    /// use isolate_cgroups::{Cgroup, Resource, Share};
+    /// use std::time::Duration;
+    ///
+    /// let group = Cgroup::open("build-42")?;
+    /// let pressure = group.watch_pressure(Resource::Memory, Share::Some, Duration::from_millis(150), Duration::from_secs(2))?;
+    /// if pressure.wait(Duration::from_secs(60))? {
+    ///     println!("short of memory");
+    /// }
+    /// # Ok::<(), isolate_cgroups::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a window out of range, or a stall longer than it;
+    /// [`Unsupported`](ErrorKind::Unsupported) where the kernel counts no pressure.
+    pub fn watch_pressure(
+        &self,
+        resource: Resource,
+        share: Share,
+        stall: Duration,
+        window: Duration,
+    ) -> Result<WatchPressure> {
+        WatchPressure::open(&self.group, resource, share, stall, window)
+            .map_err(|error| error.about(subject(&self.name)))
     }
 
     /// Kills what runs in the group, waits for its end, and removes the group and all below it in every hierarchy.

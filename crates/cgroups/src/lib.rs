@@ -22,6 +22,7 @@ mod swap;
 #[cfg_attr(not(feature = "cgroup-v1"), path = "no_v1.rs")]
 mod v1;
 mod v2;
+mod watch;
 
 pub use bytes::Bytes;
 pub use cgroup::Cgroup;
@@ -30,3 +31,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use limits::{Device, IoMax, Limits, Partition};
 pub use reader::StatsReader;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats};
+pub use watch::{GroupState, MemoryEvents, Resource, Share, WatchMemory, WatchPressure, WatchState};

@@ -10,3 +10,4 @@ mod limits;
 mod processes;
 mod readings;
 mod refusals;
+mod watching;
