@@ -4,6 +4,7 @@ pub(crate) mod cpuset;
 mod io;
 pub(crate) mod others;
 mod validate;
+mod words;
 
 use std::time::Duration;
 

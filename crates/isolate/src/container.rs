@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::time::Duration;
 
-use isolate_cgroups::{Bytes, Cgroup, Stats};
+use isolate_cgroups::{Bytes, Cgroup, Limits, Stats};
 use isolate_namespaces::{Child, Signal, Terminal};
 use isolate_netns::Publish;
 
@@ -111,6 +111,25 @@ impl Container {
     /// What it has used so far: processor time, memory, processes.
     pub fn stats(&self) -> Result<Stats> {
         self.group()?.stats().map_err(|e| self.said(e))
+    }
+
+    /// Changes its limits while it runs, as `docker update`: those that are said, all of them or none. What is executed in it later has
+    /// them too.
+    ///
+    /// ```no_run
+    /// use isolate::{Bytes, Container, Limits};
+    /// # fn main() -> isolate::Result<()> {
+    /// let container = Container::builder().command(["sleep", "100"]).start()?;
+    /// container.update(&Limits::new().memory(Bytes::gib(2)).cpus(f64::INFINITY))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As of [`Cgroup::apply`]; the limits are those of before then.
+    #[doc(alias = "limits")]
+    pub fn update(&self, limits: &Limits) -> Result<()> {
+        self.group()?.apply(limits).map_err(|e| self.said(e))
     }
 
     /// One more program in it, as `docker exec`.

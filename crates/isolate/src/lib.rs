@@ -50,7 +50,7 @@ pub use sweep::sweep;
 pub use user::{Group, User};
 pub use user_namespace::UserNamespace;
 
-pub use isolate_cgroups::{Bytes, Limits, Stats};
+pub use isolate_cgroups::{Bytes, Device, IoMax, Limits, Stats};
 #[cfg(feature = "landlock")]
 pub use isolate_namespaces::Landlock;
 pub use isolate_namespaces::{

@@ -66,15 +66,7 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
 
 /// The limits in words.
 fn limits_in_words(limits: &Limits) -> Vec<String> {
-    let one = |what: &str, value: Option<String>| value.map(|value| format!("limit its {what} to {value}"));
-    let all = [
-        one("memory", limits.get_memory().map(|bytes| bytes.to_string())),
-        one("swap beyond memory", limits.get_swap().map(|bytes| bytes.to_string())),
-        one("processor time", limits.get_cpus().map(|cores| format!("{cores} cores"))),
-        one("processor weight", limits.get_cpu_weight().map(|weight| weight.to_string())),
-        one("tasks", limits.get_pids().map(|most| most.to_string())),
-    ];
-    all.into_iter().flatten().collect()
+    limits.words().map(|(what, value)| format!("limit its {what} to {value}")).collect()
 }
 
 pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container> {

@@ -56,3 +56,22 @@ fn what_it_used_is_told_while_it_runs_and_after() {
         assert_eq!(printed(sh("echo done")), "done\n");
     });
 }
+
+#[test]
+fn limits_change_while_it_runs_all_of_them_or_none() {
+    kernel_test(NEEDS, || {
+        let container =
+            sh("exec sleep 100").limits(Limits::new().memory(Bytes::mib(64)).pids(20)).start().unwrap();
+        container.update(&Limits::new().memory(Bytes::mib(128)).pids(10)).unwrap();
+        let held = || {
+            let stats = container.stats().unwrap();
+            (stats.memory.limit, stats.pids.limit)
+        };
+        assert_eq!(held(), (Some(Bytes::mib(128)), Some(10)));
+        let refused = Limits::new().memory(Bytes::mib(32)).pids(5).misc("isolate-none", 1);
+        let error = container.update(&refused).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("container `{}`: ", container.name())), "{error}");
+        assert_eq!(held(), (Some(Bytes::mib(128)), Some(10)));
+        container.remove().unwrap();
+    });
+}
