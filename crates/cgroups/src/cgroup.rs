@@ -127,25 +127,30 @@ impl Cgroup {
         limits.validate()?;
         let mut values = Vec::new();
         for controller in settings::controllers(limits) {
-            match self.place(controller)? {
-                Place::V2 => {
-                    let settings = settings::of(limits, controller, &self.group)?;
-                    values.extend(settings.into_iter().map(Value::V2));
+            let settings = match self.place(controller)? {
+                Place::V2 => settings::of(limits, controller, &self.group)?,
+                Place::V1 if matches!(controller, Controller::Cpuset | Controller::Io) => {
+                    v1::later::settings(limits, controller)?
                 }
-                Place::V1 => values.push(Value::V1(controller)),
-            }
+                Place::V1 => {
+                    values.push(Value::AllOf(controller));
+                    continue;
+                }
+            };
+            let group = self.v1.find(controller).unwrap_or(&self.group);
+            values.extend(settings.into_iter().map(|setting| Value::One(group, setting)));
         }
         let mut before = Vec::new();
         let result = values.iter().try_for_each(|value| {
             let (controller, done) = match value {
-                Value::V2(setting) => {
+                Value::One(group, setting) => {
                     let mut held = Vec::new();
-                    let done = setting.carry_out(&self.group, &mut held);
-                    before.extend(held.into_iter().map(Before::V2));
+                    let done = setting.carry_out(group, &mut held);
+                    before.extend(held.into_iter().map(|before| Before::One(group, before)));
                     (setting.controller, done)
                 }
-                Value::V1(controller) => {
-                    before.push(Before::V1(Box::new(self.v1.before(*controller)?)));
+                Value::AllOf(controller) => {
+                    before.push(Before::AllOf(Box::new(self.v1.before(*controller)?)));
                     (*controller, self.v1.set(*controller, limits))
                 }
             };
@@ -153,8 +158,8 @@ impl Cgroup {
         });
         result.map_err(|error| {
             let put_back = before.iter().rev().map(|before| match before {
-                Before::V2(before) => before.put_back(&self.group),
-                Before::V1(before) => self.v1.put_back(before),
+                Before::One(group, before) => before.put_back(group),
+                Before::AllOf(before) => self.v1.put_back(before),
             });
             error.and(put_back.filter_map(Result::err).map(|error| error.about("not as before")))
         })
@@ -169,10 +174,35 @@ impl Cgroup {
             return Ok(Place::V1);
         }
         let mounts = Mounts::read()?;
-        match v2::enable(&root(&mounts)?, self.name.parents(), controller)? {
-            true => Ok(Place::V2),
-            false => Err(Controllers::among(&mounts)?.missing(controller)),
+        if v2::enable(&root(&mounts)?, self.name.parents(), controller)? {
+            return Ok(Place::V2);
         }
+        match self.v1.begin(&mounts, &self.name, controller)? {
+            Some(group) => self.follow(group).map(|()| Place::V1),
+            None => Err(Controllers::among(&mounts)?.missing(controller)),
+        }
+    }
+
+    /// Into a group that was made while processes were in the others: all of them, and what they fork meanwhile.
+    fn follow(&self, group: &Directory) -> Result<()> {
+        const ROUNDS: u32 = 100;
+        for _ in 0..ROUNDS {
+            let there = kill::pids(group)?;
+            let left: Vec<u32> =
+                kill::pids(&self.group)?.into_iter().filter(|pid| !there.contains(pid)).collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            for pid in left {
+                match group.write("cgroup.procs", &pid.to_string()) {
+                    // It has ended.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    done => done?,
+                }
+            }
+        }
+        let what = format!("{}: its processes fork faster than they can be moved", group.path().display());
+        Err(Error::new(ErrorKind::Busy, what).with_hint("freeze the group for that time"))
     }
 
     /// Moves a running process, all its threads with it, into the group. What it forks from then on is born there;
@@ -422,16 +452,16 @@ enum Place {
     V1,
 }
 
-/// What is to be set: one value, or all of a controller's.
-enum Value {
-    V2(Setting),
-    V1(Controller),
+/// What is to be set: one value of a group, or all of a controller's on cgroup v1.
+enum Value<'g> {
+    One(&'g Directory, Setting),
+    AllOf(Controller),
 }
 
 /// What was set before.
-enum Before {
-    V2(setting::Before),
-    V1(Box<v1::Before>),
+enum Before<'g> {
+    One(&'g Directory, setting::Before),
+    AllOf(Box<v1::Before>),
 }
 
 fn root(mounts: &Mounts) -> Result<Directory> {

@@ -41,7 +41,7 @@ pub enum Controller {
 pub enum Availability {
     /// On cgroup v2.
     V2,
-    /// On a cgroup v1 hierarchy of its own. This crate uses memory, cpu and pids there, with the feature `cgroup-v1`.
+    /// On a cgroup v1 hierarchy of its own. This crate uses memory, cpu, pids, cpuset and io there, with the feature `cgroup-v1`.
     V1,
     /// Nowhere.
     Missing,
@@ -205,7 +205,10 @@ impl Controllers {
             (_, Controller::OomGroup) if self.v1.contains(&Controller::Memory) => {
                 Some(format!("the memory controller is on cgroup v1, which has no {name}: {UNIFIED}"))
             }
-            (Availability::V1, Controller::Memory | Controller::Cpu | Controller::Pids) => {
+            (
+                Availability::V1,
+                Controller::Memory | Controller::Cpu | Controller::Pids | Controller::Cpuset | Controller::Io,
+            ) => {
                 if cfg!(feature = "cgroup-v1") {
                     return None;
                 }

@@ -12,6 +12,17 @@ use crate::{Controller, Limits, Result};
 /// The controllers that limits need.
 pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller::Cpu, Controller::Pids];
 
+/// Those that are made when they are wanted.
+pub(crate) mod later {
+    use crate::setting::Setting;
+    use crate::{Controller, Limits, Result};
+
+    #[expect(clippy::unnecessary_wraps, reason = "the signature of v1/later.rs")]
+    pub(crate) fn settings(_: &Limits, _: Controller) -> Result<Vec<Setting>> {
+        Ok(Vec::new())
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Groups;
 
@@ -25,6 +36,14 @@ impl Groups {
 
     pub(crate) fn open(_: &Mounts, _: &Name) -> Result<Self> {
         Ok(Self)
+    }
+
+    pub(crate) fn begin(&self, _: &Mounts, _: &Name, _: Controller) -> Result<Option<&Directory>> {
+        Ok(None)
+    }
+
+    pub(crate) fn find(&self, _: Controller) -> Option<&Directory> {
+        None
     }
 
     pub(crate) fn has(&self, _: Controller) -> bool {

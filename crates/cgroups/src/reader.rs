@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::io::{Errno, pread, retry_on_intr, write};
 
 use crate::directory::Directory;
-use crate::stats::{io, key, keys};
+use crate::stats::{io, io_v1, key, keys};
 use crate::{Bytes, CpuStats, Error, ErrorKind, Pressure, Result, Stats};
 
 /// Reads [`Stats`] of one group again and again: made by [`Cgroup::reader`](crate::Cgroup::reader).
@@ -42,6 +42,9 @@ pub(crate) enum What {
     PidsPeak,
     PidsLimit,
     Io,
+    /// Of cgroup v1: one file for bytes, one for operations.
+    IoBytes,
+    IoOperations,
     CpuPressure,
     MemoryPressure,
     IoPressure,
@@ -238,6 +241,7 @@ fn fill(stats: &mut Stats, what: What, text: &str) {
         What::PidsPeak => pids.peak = number(),
         What::PidsLimit => pids.limit = number(),
         What::Io => stats.io = io(text),
+        What::IoBytes | What::IoOperations => io_v1(text, what == What::IoBytes, &mut stats.io),
         What::CpuPressure => pressure.cpu = Pressure::parse(text),
         What::MemoryPressure => pressure.memory = Pressure::parse(text),
         What::IoPressure => pressure.io = Pressure::parse(text),

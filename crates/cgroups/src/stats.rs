@@ -201,6 +201,36 @@ pub(crate) fn io(text: &str) -> Vec<IoStats> {
     text.lines().filter_map(line).collect()
 }
 
+/// `8:0 Read 4096` and its like, of cgroup v1.
+pub(crate) fn io_v1(text: &str, bytes: bool, all: &mut Vec<IoStats>) {
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let device = words.next().and_then(|word| {
+            let (major, minor) = word.split_once(':')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        let (Some(device), Some(kind), Some(Ok(value))) =
+            (device, words.next(), words.next().map(str::parse::<u64>))
+        else {
+            continue;
+        };
+        let place = all.iter().position(|stats| stats.device == device).unwrap_or_else(|| {
+            all.push(IoStats { device, ..IoStats::default() });
+            all.len() - 1
+        });
+        let Some(stats) = all.get_mut(place) else { continue };
+        match (kind, bytes) {
+            ("Read", true) => stats.read = Bytes::new(value),
+            ("Write", true) => stats.written = Bytes::new(value),
+            ("Discard", true) => stats.discarded = Bytes::new(value),
+            ("Read", false) => stats.reads = value,
+            ("Write", false) => stats.writes = value,
+            ("Discard", false) => stats.discards = value,
+            _ => {}
+        }
+    }
+}
+
 impl Pressure {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let line = |kind| text.lines().find_map(|line| Stall::parse(line.strip_prefix(kind)?));
@@ -271,6 +301,16 @@ mod tests {
     }
 
     #[test]
+    fn devices_of_cgroup_v1_are_put_together_from_two_files() {
+        let mut all = Vec::new();
+        io_v1("8:0 Read 4096\n8:0 Write 1\n8:0 Sync 9\n8:16 Read 5\nTotal 4102\n", true, &mut all);
+        io_v1("8:16 Write 7\n8:0 Read 1\nTotal 8\nx\n", false, &mut all);
+        assert_eq!(all.len(), 2);
+        assert_eq!((all[0].read, all[0].written, all[0].reads), (Bytes::new(4096), Bytes::new(1), 1));
+        assert_eq!((all[1].device, all[1].read, all[1].writes), ((8, 16), Bytes::new(5), 7));
+    }
+
+    #[test]
     fn pressure_has_one_line_or_two() {
         let some = "some avg10=1.50 avg60=0.00 avg300=100.00 total=12345\n";
         let pressure = Pressure::parse(some).unwrap();
@@ -304,6 +344,7 @@ mod tests {
 
         #[test]
         fn no_text_is_too_odd(text in "\\PC{0,200}") {
+            io_v1(&text, true, &mut Vec::new());
             let _ = (io(&text), keys(&text), Pressure::parse(&text), CpuStats::parse(&text), key(&text, "x"));
         }
     }

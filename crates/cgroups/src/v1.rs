@@ -4,9 +4,12 @@
 //! setter at a time and never by its `apply`, which is `Ok` though a limit was refused; it is handed the one group's
 //! own descriptor as a path, so that it touches no other hierarchy; and each value is read back.
 
+pub(crate) mod later;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::memory::MemController;
@@ -26,8 +29,12 @@ use crate::{Bytes, Controller, Error, ErrorKind, Limits, Result, swap};
 pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller::Cpu, Controller::Pids];
 
 /// A group's namesakes in the hierarchies of cgroup v1 that have a controller of ours.
-#[derive(Debug)]
-pub(crate) struct Groups(Vec<Group>);
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    groups: Vec<Group>,
+    /// By [`later::CONTROLLERS`]: made when they are wanted.
+    later: [OnceLock<Directory>; 2],
+}
 
 /// What one controller held before a limit was set.
 #[derive(Debug)]
@@ -47,15 +54,15 @@ struct Group {
 impl Groups {
     /// Makes the groups; those made are removed again when one fails.
     pub(crate) fn create(mounts: &Mounts, name: &Name) -> Result<Self> {
-        let mut made = Self(Vec::new());
+        let mut made = Self::default();
         for (point, controllers) in hierarchies(mounts) {
             let result = Directory::mount(&point, CGROUP1)
                 .and_then(|root| root.descend(name.parents()))
                 .and_then(|parent| parent.make(name.leaf()));
             match result {
-                Ok(directory) => made.0.push(Group { controllers, directory }),
+                Ok(directory) => made.groups.push(Group { controllers, directory }),
                 Err(error) => {
-                    for group in &made.0 {
+                    for group in &made.groups {
                         let _ = group.directory.remove();
                     }
                     return Err(error);
@@ -75,19 +82,49 @@ impl Groups {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self(found))
+        let later = later::CONTROLLERS.map(|controller| {
+            let point = mounts.v1(later::hierarchy(controller));
+            let root = point.and_then(|point| Directory::mount(&point, CGROUP1).ok());
+            root.and_then(|root| root.descend(name.components()).ok())
+                .map_or_else(OnceLock::new, OnceLock::from)
+        });
+        Ok(Self { groups: found, later })
     }
 
     pub(crate) fn has(&self, controller: Controller) -> bool {
         self.find(controller).is_some()
     }
 
-    fn find(&self, controller: Controller) -> Option<&Directory> {
-        self.0.iter().find(|group| group.controllers.contains(&controller)).map(|group| &group.directory)
+    pub(crate) fn find(&self, controller: Controller) -> Option<&Directory> {
+        let group = self.groups.iter().find(|group| group.controllers.contains(&controller));
+        let later = || {
+            later::CONTROLLERS.iter().position(|later| *later == controller).and_then(|n| self.later[n].get())
+        };
+        group.map(|group| &group.directory).or_else(later)
+    }
+
+    /// The group of a controller that is not there before it is wanted; `None` where it is not on cgroup v1.
+    pub(crate) fn begin(
+        &self,
+        mounts: &Mounts,
+        name: &Name,
+        controller: Controller,
+    ) -> Result<Option<&Directory>> {
+        let place = later::CONTROLLERS.iter().zip(&self.later).find(|(later, _)| **later == controller);
+        let Some((_, place)) = place else { return Ok(None) };
+        match later::make(mounts, name, controller) {
+            Ok(Some(made)) => Ok(Some(place.get_or_init(|| made))),
+            // By another thread, just now.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && place.get().is_some() => {
+                Ok(place.get())
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Directory> {
-        self.0.iter().map(|group| &group.directory)
+        self.groups.iter().map(|group| &group.directory).chain(self.later.iter().filter_map(OnceLock::get))
     }
 
     /// Sets the limits of one controller.
@@ -168,7 +205,9 @@ impl Groups {
     /// The files that tell what cgroup v2 has not got, in the order in which they are read.
     pub(crate) fn readings(&self) -> impl Iterator<Item = (What, &Directory, &'static str)> {
         use crate::reader::Memory::{Both, Current, DetailsV1, Failures, Limit, OomControl, Peak};
-        const FILES: [(Controller, What, &str); 11] = [
+        const FILES: [(Controller, What, &str); 13] = [
+            (Controller::Io, What::IoBytes, "blkio.throttle.io_service_bytes_recursive"),
+            (Controller::Io, What::IoOperations, "blkio.throttle.io_serviced_recursive"),
             (Controller::Cpu, What::Throttling, "cpu.stat"),
             (Controller::Pids, What::PidsCurrent, "pids.current"),
             (Controller::Pids, What::PidsPeak, "pids.peak"),

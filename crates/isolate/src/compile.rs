@@ -66,7 +66,7 @@ impl Compiled {
             root,
             entrances,
             may_set_groups: may_set_groups(&self.decision),
-            entering: std::sync::OnceLock::new(),
+            entering: std::sync::Mutex::new(None),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use isolate_namespaces::{Child, Command, Namespace, Signal, Stdio, Terminal, WindowSize};
@@ -199,12 +200,16 @@ impl<'c> Exec<'c> {
 
     /// Into its namespaces and its group. Its descriptors are opened once for all that is executed there.
     fn entering(&self) -> Result<Command> {
-        let entering = &self.container.inside().entering;
-        if let Some(command) = entering.get() {
-            return Ok(command.clone());
+        let hierarchies = self.container.cgroup().map_or(0, |group| group.paths().len());
+        let mut entering = self.container.inside().entering.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*entering {
+            Some((then, command)) if *then == hierarchies => Ok(command.clone()),
+            _ => {
+                let command = self.enter()?;
+                *entering = Some((hierarchies, command.clone()));
+                Ok(command)
+            }
         }
-        let command = self.enter()?;
-        Ok(entering.get_or_init(|| command).clone())
     }
 
     fn enter(&self) -> Result<Command> {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use isolate_namespaces::{Command, Namespace};
 
@@ -22,6 +22,6 @@ pub(crate) struct Inside {
     /// Its namespaces in the order in which they are entered, for a caller without privileges.
     pub entrances: Vec<OwnedFd>,
     pub may_set_groups: bool,
-    /// What enters it, once something was: made for the first, and the same for all.
-    pub entering: OnceLock<Command>,
+    /// What enters it, once something did: made for the first, and the same for all, as long as its group is in as many hierarchies.
+    pub entering: Mutex<Option<(usize, Command)>>,
 }

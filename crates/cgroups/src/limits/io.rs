@@ -162,19 +162,26 @@ impl IoMax {
         self
     }
 
+    /// Bytes read and written, operations; `None`: no limit.
+    pub(crate) fn values(&self) -> [Option<u64>; 4] {
+        let [read, write] = [self.read, self.write].map(|bytes| bytes.map(Bytes::get));
+        [read, write, self.read_operations, self.write_operations]
+            .map(|value| value.filter(|value| *value != u64::MAX))
+    }
+
     /// The four words of the kernel's line.
     pub(crate) fn words(&self) -> [String; 4] {
-        let [read, write] = [self.read, self.write].map(|bytes| bytes.map(Bytes::get));
-        [("rbps", read), ("wbps", write), ("riops", self.read_operations), ("wiops", self.write_operations)]
-            .map(|(name, value)| match value.filter(|value| *value != u64::MAX) {
+        let [rbps, wbps, riops, wiops] = self.values();
+        [("rbps", rbps), ("wbps", wbps), ("riops", riops), ("wiops", wiops)].map(
+            |(name, value)| match value {
                 Some(value) => format!("{name}={value}"),
                 None => format!("{name}=max"),
-            })
+            },
+        )
     }
 
     pub(crate) fn has_zero(&self) -> bool {
-        let bytes = [self.read, self.write].map(|bytes| bytes.map(Bytes::get));
-        bytes.into_iter().chain([self.read_operations, self.write_operations]).any(|value| value == Some(0))
+        self.values().contains(&Some(0))
     }
 }
 

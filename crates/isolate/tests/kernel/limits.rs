@@ -62,7 +62,18 @@ fn limits_change_while_it_runs_all_of_them_or_none() {
     kernel_test(NEEDS, || {
         let container =
             sh("exec sleep 100").limits(Limits::new().memory(Bytes::mib(64)).pids(20)).start().unwrap();
-        container.update(&Limits::new().memory(Bytes::mib(128)).pids(10)).unwrap();
+        let processors = || {
+            let output =
+                container.exec("grep").args(["Cpus_allowed_list", "/proc/self/status"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let all = processors();
+        container.update(&Limits::new().memory(Bytes::mib(128)).pids(10).cpuset([0])).unwrap();
+        assert_eq!(
+            processors(),
+            "Cpus_allowed_list:\t0\n",
+            "also of what is executed later, which had {all}"
+        );
         let held = || {
             let stats = container.stats().unwrap();
             (stats.memory.limit, stats.pids.limit)
