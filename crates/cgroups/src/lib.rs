@@ -30,5 +30,5 @@ pub use controllers::{Availability, Controller, Controllers};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::{Device, IoMax, Limits, Partition};
 pub use reader::StatsReader;
-pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats};
+pub use stats::{CpuStats, Details, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats};
 pub use watch::{GroupState, MemoryEvents, Resource, Share, WatchMemory, WatchPressure, WatchState};

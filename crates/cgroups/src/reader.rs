@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::io::{Errno, pread, retry_on_intr, write};
 
 use crate::directory::Directory;
-use crate::stats::{io, io_v1, key, keys};
+use crate::stats::{Details, io, io_v1, key};
 use crate::{Bytes, CpuStats, Error, ErrorKind, Pressure, Result, Stats};
 
 /// Reads [`Stats`] of one group again and again: made by [`Cgroup::reader`](crate::Cgroup::reader).
@@ -236,7 +236,7 @@ fn fill(stats: &mut Stats, what: What, text: &str) {
         }
         What::Memory(Memory::OomControl) => memory.oom_kills = key(text, "oom_kill"),
         What::Memory(Memory::Failures) => memory.max_events = number(),
-        What::Memory(Memory::Details | Memory::DetailsV1) => memory.details = keys(text),
+        What::Memory(Memory::Details | Memory::DetailsV1) => memory.details = Details::new(text),
         What::PidsCurrent => pids.current = number(),
         What::PidsPeak => pids.peak = number(),
         What::PidsLimit => pids.limit = number(),

@@ -1,6 +1,5 @@
 //! What a group has used, as the kernel's files tell it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Bytes;
@@ -68,7 +67,7 @@ pub struct MemoryStats {
     /// How often it was about to go over its limit, and memory was reclaimed. On cgroup v1 `memory.failcnt`.
     pub max_events: Option<u64>,
     /// The whole of `memory.stat`, by the kernel's names: bytes, pages' events, counts.
-    pub details: BTreeMap<String, u64>,
+    pub details: Details,
 }
 
 /// Tasks: processes and threads. `None`: this machine or kernel does not count it.
@@ -160,7 +159,7 @@ impl CpuStats {
 impl MemoryStats {
     /// From `details` and `current`, by the kernel's names for what is anonymous and what is idle.
     pub(crate) fn derive(&mut self, anonymous: &str, idle: &str) {
-        let detail = |name: &str| self.details.get(name).copied();
+        let detail = |name: &str| self.details.get(name);
         self.anonymous = detail(anonymous).map(Bytes::new);
         self.working_set = match (self.current, detail(idle)) {
             (Some(current), Some(idle)) => Some(Bytes::new(current.get().saturating_sub(idle))),
@@ -169,13 +168,37 @@ impl MemoryStats {
     }
 }
 
-/// A flat-keyed file, whole.
-pub(crate) fn keys(text: &str) -> BTreeMap<String, u64> {
-    let pair = |line: &str| {
-        let (name, value) = line.split_once(' ')?;
-        Some((name.to_owned(), value.trim().parse().ok()?))
-    };
-    text.lines().filter_map(pair).collect()
+/// A file of names and numbers, whole: which names there are depends on the kernel.
+///
+/// ```no_run
+/// let memory = isolate_cgroups::Cgroup::open("build-42")?.stats()?.memory;
+/// println!("{:?} of dirty pages", memory.details.get("file_dirty"));
+/// for (name, value) in memory.details.iter() {
+///     println!("{name}: {value}");
+/// }
+/// # Ok::<(), isolate_cgroups::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details(String);
+
+impl Details {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The number of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<u64> {
+        key(&self.0, name)
+    }
+
+    /// All, in the kernel's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.lines().filter_map(|line| {
+            let (name, value) = line.split_once(' ')?;
+            Some((name, value.trim().parse().ok()?))
+        })
+    }
 }
 
 /// `io.stat`: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`. Whatever else the kernel adds is passed over.
@@ -273,13 +296,13 @@ mod tests {
         assert_eq!(key(text, "oom_"), None);
         assert_eq!(key("", "oom"), None);
         assert_eq!(key("oom x", "oom"), None);
-        assert_eq!(keys(text)["oom_group_kill"], 1);
+        assert_eq!(Details::new(text).iter().last(), Some(("oom_group_kill", 1)));
     }
 
     #[test]
     fn the_three_figures_of_memory_are_what_they_are_said_to_be() {
         let mut memory = MemoryStats { current: Some(Bytes::new(1000)), ..MemoryStats::default() };
-        memory.details = keys("anon 600\nfile 300\ninactive_file 250\n");
+        memory.details = Details::new("anon 600\nfile 300\ninactive_file 250\n");
         memory.derive("anon", "inactive_file");
         assert_eq!((memory.anonymous, memory.working_set), (Some(Bytes::new(600)), Some(Bytes::new(750))));
         memory.current = Some(Bytes::new(200));
@@ -345,7 +368,7 @@ mod tests {
         #[test]
         fn no_text_is_too_odd(text in "\\PC{0,200}") {
             io_v1(&text, true, &mut Vec::new());
-            let _ = (io(&text), keys(&text), Pressure::parse(&text), CpuStats::parse(&text), key(&text, "x"));
+            let _ = (io(&text), Details::new(&text).iter().count(), Pressure::parse(&text), CpuStats::parse(&text), key(&text, "x"));
         }
     }
 }

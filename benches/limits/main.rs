@@ -1,0 +1,95 @@
+//! A group from its making to its removal, and a reading of it, against the bare system calls.
+//!
+//! `cargo bench --bench limits`, as root. Where memory, cpu and pids are on cgroup v1 the figures are of that: `v1-group/limit`.
+
+mod limit;
+
+use std::error::Error;
+use std::time::Duration;
+
+use isolate_benches::figure::{self, Times, head};
+use isolate_cgroups::{Availability, Bytes, Cgroup, Controller, Controllers, Limits};
+
+use limit::{Limit, child_in};
+
+/// Between two, so that what the kernel does in the background is not hidden.
+const SPACE: Duration = Duration::from_millis(15);
+const MEMORY: u64 = 64 << 20;
+const TASKS: u32 = 64;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let limit = Limit::new().map_err(|e| format!("this bench wants root: {e}"))?;
+    let on_v2 = Controllers::detect()?.get(Controller::Memory) == Availability::V2;
+    let name = if on_v2 { "group" } else { "v1-group" };
+    for (title, pause, rounds) in [("spaced", SPACE, 200), ("looped", Duration::ZERO, 300)] {
+        let (groups, limits) = in_turns(&limit, pause, rounds)?;
+        head(&format!("{title}: made, limited, one process, removed"));
+        limits.print("limit: the bare calls");
+        groups.print("group");
+        let end = if title == "spaced" { "" } else { "-looped" };
+        figure::print(&format!("{name}/limit{end}"), groups.ratio(&limits), "x");
+        let median = groups.percentile(0.5).as_secs_f64() / limits.percentile(0.5).as_secs_f64();
+        figure::print(&format!("{name}/limit{end}-median"), median, "x");
+    }
+    readings(&limit)?;
+    many(name)
+}
+
+fn in_turns(limit: &Limit, pause: Duration, rounds: usize) -> Result<(Times, Times), Box<dyn Error>> {
+    let (mut groups, mut limits) = (Times::default(), Times::default());
+    for _ in 0..rounds {
+        groups.take(whole)?;
+        std::thread::sleep(pause);
+        limits.take(|| limit.run())?;
+        std::thread::sleep(pause);
+    }
+    Ok((groups, limits))
+}
+
+/// As a user would.
+fn whole() -> Result<(), Box<dyn Error>> {
+    let group = Cgroup::create("isolate-bench")?;
+    group.apply(&Limits::new().memory(Bytes::new(MEMORY)).cpus(1.0).pids(TASKS))?;
+    child_in(&group, &group.join_files()?)?;
+    Ok(group.remove()?)
+}
+
+fn readings(limit: &Limit) -> Result<(), Box<dyn Error>> {
+    const TOGETHER: u32 = 20;
+    let group = Cgroup::create("isolate-bench")?;
+    group.apply(&Limits::new().memory(Bytes::new(MEMORY)).cpus(1.0).pids(TASKS))?;
+    let mut reader = group.reader()?;
+    let mut bare = limit.readings(&group)?;
+    let (mut stats, mut limits) = (Times::default(), Times::default());
+    for _ in 0..200 {
+        stats.take(|| (0..TOGETHER).try_for_each(|_| reader.read().map(drop)))?;
+        limits.take(|| (0..TOGETHER).try_for_each(|_| bare.read()))?;
+    }
+    head("twenty readings");
+    limits.print("limit: the bare reads");
+    stats.print("reader");
+    figure::print("stats/limit", stats.ratio(&limits), "x");
+    Ok(group.remove()?)
+}
+
+/// What one costs beside a thousand others.
+fn many(name: &str) -> Result<(), Box<dyn Error>> {
+    let mut alone = Times::default();
+    for _ in 0..100 {
+        alone.take(whole)?;
+        std::thread::sleep(SPACE);
+    }
+    let others =
+        (0..1_000).map(|n| Cgroup::create(format!("isolate-bench-{n}"))).collect::<Result<Vec<_>, _>>()?;
+    let mut beside = Times::default();
+    for _ in 0..100 {
+        beside.take(whole)?;
+        std::thread::sleep(SPACE);
+    }
+    head("beside a thousand others");
+    alone.print("alone");
+    beside.print("beside");
+    figure::print(&format!("{name}-1000/{name}-1"), beside.ratio(&alone), "x");
+    others.into_iter().try_for_each(Cgroup::remove)?;
+    Ok(())
+}
