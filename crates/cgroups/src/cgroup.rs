@@ -12,9 +12,8 @@ use crate::events::Events;
 use crate::mountinfo::Mounts;
 use crate::name::Name;
 use crate::reader::StatsReader;
-use crate::setting::{self, Setting};
 use crate::watch::{Resource, Share, WatchMemory, WatchPressure, WatchState};
-use crate::{Controller, Controllers, Error, ErrorKind, Limits, Result, kill, remove, settings, v1, v2};
+use crate::{Error, ErrorKind, Limits, Result, apply, kill, remove, v1, v2};
 
 /// How long [`Cgroup::remove`] waits for killed processes to be gone.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
@@ -120,89 +119,8 @@ impl Cgroup {
     /// v1 when more memory is in use than the new limit and cannot be reclaimed. After any of them the limits are those of before:
     /// what was written is put back, and what cannot be is named in the hint.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
-        self.try_apply(limits).map_err(|error| error.about(subject(&self.name)))
-    }
-
-    fn try_apply(&self, limits: &Limits) -> Result<()> {
-        limits.validate()?;
-        let mut values = Vec::new();
-        for controller in settings::controllers(limits) {
-            let settings = match self.place(controller)? {
-                Place::V2 => settings::of(limits, controller, &self.group)?,
-                Place::V1 if matches!(controller, Controller::Cpuset | Controller::Io) => {
-                    v1::later::settings(limits, controller)?
-                }
-                Place::V1 => {
-                    values.push(Value::AllOf(controller));
-                    continue;
-                }
-            };
-            let group = self.v1.find(controller).unwrap_or(&self.group);
-            values.extend(settings.into_iter().map(|setting| Value::One(group, setting)));
-        }
-        let mut before = Vec::new();
-        let result = values.iter().try_for_each(|value| {
-            let (controller, done) = match value {
-                Value::One(group, setting) => {
-                    let mut held = Vec::new();
-                    let done = setting.carry_out(group, &mut held);
-                    before.extend(held.into_iter().map(|before| Before::One(group, before)));
-                    (setting.controller, done)
-                }
-                Value::AllOf(controller) => {
-                    before.push(Before::AllOf(Box::new(self.v1.before(*controller)?)));
-                    (*controller, self.v1.set(*controller, limits))
-                }
-            };
-            done.map_err(|error| error.about(format_args!("{controller} limit")))
-        });
-        result.map_err(|error| {
-            let put_back = before.iter().rev().map(|before| match before {
-                Before::One(group, before) => before.put_back(group),
-                Before::AllOf(before) => self.v1.put_back(before),
-            });
-            error.and(put_back.filter_map(Result::err).map(|error| error.about("not as before")))
-        })
-    }
-
-    /// Which hierarchy enforces a controller's limits for this group.
-    fn place(&self, controller: Controller) -> Result<Place> {
-        if v2::has(&self.group, controller)? {
-            return Ok(Place::V2);
-        }
-        if self.v1.has(controller) {
-            return Ok(Place::V1);
-        }
-        let mounts = Mounts::read()?;
-        if v2::enable(&root(&mounts)?, self.name.parents(), controller)? {
-            return Ok(Place::V2);
-        }
-        match self.v1.begin(&mounts, &self.name, controller)? {
-            Some(group) => self.follow(group).map(|()| Place::V1),
-            None => Err(Controllers::among(&mounts)?.missing(controller)),
-        }
-    }
-
-    /// Into a group that was made while processes were in the others: all of them, and what they fork meanwhile.
-    fn follow(&self, group: &Directory) -> Result<()> {
-        const ROUNDS: u32 = 100;
-        for _ in 0..ROUNDS {
-            let there = kill::pids(group)?;
-            let left: Vec<u32> =
-                kill::pids(&self.group)?.into_iter().filter(|pid| !there.contains(pid)).collect();
-            if left.is_empty() {
-                return Ok(());
-            }
-            for pid in left {
-                match group.write("cgroup.procs", &pid.to_string()) {
-                    // It has ended.
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    done => done?,
-                }
-            }
-        }
-        let what = format!("{}: its processes fork faster than they can be moved", group.path().display());
-        Err(Error::new(ErrorKind::Busy, what).with_hint("freeze the group for that time"))
+        apply::apply(&self.name, &self.group, &self.v1, limits)
+            .map_err(|error| error.about(subject(&self.name)))
     }
 
     /// Moves a running process, all its threads with it, into the group. What it forks from then on is born there;
@@ -445,26 +363,7 @@ impl Cgroup {
     }
 }
 
-/// Which hierarchy has a controller.
-#[derive(Clone, Copy)]
-enum Place {
-    V2,
-    V1,
-}
-
-/// What is to be set: one value of a group, or all of a controller's on cgroup v1.
-enum Value<'g> {
-    One(&'g Directory, Setting),
-    AllOf(Controller),
-}
-
-/// What was set before.
-enum Before<'g> {
-    One(&'g Directory, setting::Before),
-    AllOf(Box<v1::Before>),
-}
-
-fn root(mounts: &Mounts) -> Result<Directory> {
+pub(crate) fn root(mounts: &Mounts) -> Result<Directory> {
     match mounts.v2() {
         Some(point) => Directory::mount(&point, CGROUP2),
         None => Err(Error::new(ErrorKind::Unsupported, "cgroup v2 is not mounted")

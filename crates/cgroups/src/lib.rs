@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod apply;
 mod bytes;
 mod cgroup;
 mod controllers;

@@ -18,7 +18,9 @@ const STARTERS: u32 = 4;
 
 #[test]
 fn a_thousand_start_while_64_threads_allocate_read_the_environment_and_print() {
-    kernel_test(&[Need::Root, Need::Overlay, Need::Program("busybox")], || many(if crate::common::slow() { 300 } else { 1_000 }));
+    kernel_test(&[Need::Root, Need::Overlay, Need::Program("busybox")], || {
+        many(if crate::common::slow() { 300 } else { 1_000 })
+    });
 }
 
 fn many(containers: u32) {
