@@ -29,9 +29,14 @@ enum Before<'g> {
 /// Sets limits: all of them, or none.
 pub(crate) fn apply(name: &Name, group: &Directory, v1: &v1::Groups, limits: &Limits) -> Result<()> {
     limits.validate()?;
+    let here = group.read("cgroup.controllers")?;
     let mut values = Vec::new();
     for controller in settings::controllers(limits) {
-        let settings = match place(name, group, v1, controller)? {
+        let place = match v2::lists(&here, controller) {
+            true => Place::V2,
+            false => place(name, group, v1, controller)?,
+        };
+        let settings = match place {
             Place::V2 => settings::of(limits, controller, group)?,
             Place::V1 if matches!(controller, Controller::Cpuset | Controller::Io) => {
                 v1::later::settings(limits, controller)?
@@ -69,11 +74,8 @@ pub(crate) fn apply(name: &Name, group: &Directory, v1: &v1::Groups, limits: &Li
     })
 }
 
-/// Which hierarchy enforces a controller's limits for this group.
+/// Which hierarchy enforces the limits of a controller that the group has not got yet on cgroup v2.
 fn place(name: &Name, group: &Directory, v1: &v1::Groups, controller: Controller) -> Result<Place> {
-    if v2::has(group, controller)? {
-        return Ok(Place::V2);
-    }
     if v1.has(controller) {
         return Ok(Place::V1);
     }

@@ -73,10 +73,7 @@ impl Cgroup {
     fn create_in(mounts: &Mounts, name: Name) -> Result<Self> {
         let root = root(mounts)?;
         let parent = root.descend(name.parents())?;
-        for controller in v1::CONTROLLERS {
-            // Without a limit nobody misses it, and `apply` tries again and tells.
-            let _ = v2::enable(&root, name.parents(), controller);
-        }
+        v2::enable_what_is_there(&root, name.parents(), &v1::CONTROLLERS)?;
         let group = parent.make(name.leaf())?;
         match v1::Groups::create(mounts, &name) {
             Ok(v1) => Ok(Self { name, group, v1, owned: true }),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fstatfs, mkdirat, openat, statat, unlinkat,
 };
-use rustix::io::{Errno, read, retry_on_intr, write};
+use rustix::io::{Errno, pread, retry_on_intr, write};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -149,15 +149,7 @@ impl Directory {
     }
 
     fn try_read(&self, file: &str) -> Result<String, Errno> {
-        let fd = self.open_read(file)?;
-        let mut text = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            match retry_on_intr(|| read(&fd, &mut buffer))? {
-                0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
-                n => text.extend_from_slice(&buffer[..n]),
-            }
-        }
+        text(&self.open_read(file)?)
     }
 
     /// Writes a value, in one write: the kernel takes each as a whole.
@@ -181,6 +173,20 @@ impl Directory {
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// The whole text of an open file, from its beginning.
+pub(crate) fn text(fd: &OwnedFd) -> Result<String, Errno> {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let n = retry_on_intr(|| pread(fd, &mut buffer, text.len() as u64))?;
+        text.extend_from_slice(&buffer[..n]);
+        // The kernel fills what it is given as long as there is more (seq_read_iter in fs/seq_file.c).
+        if n < buffer.len() / 2 {
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
     }
 }
 

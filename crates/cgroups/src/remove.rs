@@ -41,7 +41,11 @@ fn is_gone(error: &Error) -> bool {
 /// Removes a group and all below it. A dying process keeps its group busy for a moment.
 fn remove_tree(group: &Directory, events: Option<&Events>, deadline: Instant, signals: bool) -> Result<()> {
     loop {
-        let errno = match remove_below(group).and_then(|()| group.remove()) {
+        // Most have no group below, and are gone at the first.
+        let errno = match group.remove().or_else(|errno| match errno {
+            Errno::BUSY | Errno::NOTEMPTY => remove_below(group).and_then(|()| group.remove()),
+            _ => Err(errno),
+        }) {
             Ok(()) => return Ok(()),
             Err(errno) => errno,
         };

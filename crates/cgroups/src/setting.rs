@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr, write};
 
-use crate::directory::Directory;
+use crate::directory::{Directory, text};
 use crate::{Bytes, Controller, Error, ErrorKind, Result};
 
 /// A value for a file of a group.
@@ -43,24 +43,26 @@ impl Setting {
     /// Writes it and reads it back: a limit that the kernel made weaker is an error. What the file held before is in `before` as soon
     /// as it may be another.
     pub(crate) fn carry_out(&self, group: &Directory, before: &mut Vec<Before>) -> Result<()> {
-        before.push(self.before(group)?);
-        group.write(&self.file, &self.value)?;
-        verify(group, &self.file, &self.value, self.held)
+        let path = || group.path().join(&*self.file).display().to_string();
+        let refused = |errno| Error::os(format!("cannot write {} to {}", self.value, path()), errno);
+        let fd = match group.open_both(&self.file) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::OPNOTSUPP) => {
+                let what = format!("cannot write {} to {}: the kernel has no such file", self.value, path());
+                return Err(Error::new(ErrorKind::Unsupported, what).with_hint(self.wants));
+            }
+            Err(errno) => return Err(refused(errno)),
+        };
+        let read = || text(&fd).map_err(|errno| Error::os(format!("cannot read {}", path()), errno));
+        before.push(match self.held {
+            Held::Derived(file) => self.before(file.into(), &group.read(file)?),
+            _ => self.before(self.file.clone(), &read()?),
+        });
+        retry_on_intr(|| write(&fd, self.value.as_bytes())).map_err(refused)?;
+        self.held.check(&read()?, &self.value, path)
     }
 
-    fn before(&self, group: &Directory) -> Result<Before> {
-        let file = match self.held {
-            Held::Derived(file) => Cow::Borrowed(file),
-            _ => self.file.clone(),
-        };
-        let Some(text) = group.read_optional(&file)? else {
-            let path = group.path().join(&*file);
-            let error = Error::new(
-                ErrorKind::Unsupported,
-                format!("cannot write {} to {}: the kernel has no such file", self.value, path.display()),
-            );
-            return Err(error.with_hint(self.wants));
-        };
+    fn before(&self, file: Cow<'static, str>, text: &str) -> Before {
         let value = match self.held {
             Held::Line(none) => {
                 let key = first_word(&self.value);
@@ -69,7 +71,7 @@ impl Setting {
             }
             _ => text.trim().to_owned(),
         };
-        Ok(Before { file, value })
+        Before { file, value }
     }
 }
 
@@ -85,20 +87,19 @@ fn first_word(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
-pub(crate) fn verify(group: &Directory, file: &str, asked: &str, held: Held) -> Result<()> {
-    let read = match group.read(file) {
-        // Some files can only be written to while there is nothing to say.
-        Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => return Ok(()),
-        read => read?,
-    };
-    if holds(&read, asked, held, rustix::param::page_size() as u64) {
-        return Ok(());
+impl Held {
+    fn check(self, read: &str, asked: &str, path: impl Fn() -> String) -> Result<()> {
+        if holds(read, asked, self, rustix::param::page_size() as u64) {
+            return Ok(());
+        }
+        let what = format!("wrote {asked} to {}, which now holds {}", path(), read.trim());
+        Err(Error::new(ErrorKind::NotApplied, what))
     }
-    let path = group.path().join(file);
-    Err(Error::new(
-        ErrorKind::NotApplied,
-        format!("wrote {asked} to {}, which now holds {}", path.display(), read.trim()),
-    ))
+}
+
+#[cfg_attr(not(feature = "cgroup-v1"), expect(dead_code, reason = "cgroup v1 only"))]
+pub(crate) fn verify(group: &Directory, file: &str, asked: &str, held: Held) -> Result<()> {
+    held.check(&group.read(file)?, asked, || group.path().join(file).display().to_string())
 }
 
 fn holds(read: &str, asked: &str, held: Held, machines: u64) -> bool {

@@ -7,6 +7,8 @@ use rustix::io::Errno;
 use crate::directory::Directory;
 use crate::{Controller, Error, ErrorKind, Result};
 
+const FILE: &str = "cgroup.subtree_control";
+
 /// Whether this group has the controller.
 pub(crate) fn has(group: &Directory, controller: Controller) -> Result<bool> {
     Ok(lists(&group.read("cgroup.controllers")?, controller))
@@ -28,8 +30,30 @@ pub(crate) fn enable(root: &Directory, parents: &[OsString], controller: Control
     Ok(true)
 }
 
+/// Hands down what is there of these, as far as it can be: without a limit nobody misses the rest, and whoever sets one tries again
+/// and is told.
+pub(crate) fn enable_what_is_there(
+    root: &Directory,
+    parents: &[OsString],
+    controllers: &[Controller],
+) -> Result<()> {
+    let mut at = root.descend(&[])?;
+    let mut below = parents.iter();
+    loop {
+        let on = at.read(FILE)?;
+        let off: Vec<_> = controllers.iter().filter(|controller| !lists(&on, **controller)).collect();
+        if !off.is_empty() {
+            let there = at.read("cgroup.controllers")?;
+            for controller in off.into_iter().filter(|controller| lists(&there, **controller)) {
+                let _ = enable_below(&at, *controller);
+            }
+        }
+        let Some(name) = below.next() else { return Ok(()) };
+        at = at.child(name)?;
+    }
+}
+
 fn enable_below(group: &Directory, controller: Controller) -> Result<bool> {
-    const FILE: &str = "cgroup.subtree_control";
     if lists(&group.read(FILE)?, controller) {
         return Ok(true);
     }
@@ -62,7 +86,7 @@ fn enable_below(group: &Directory, controller: Controller) -> Result<bool> {
     }
 }
 
-fn lists(names: &str, controller: Controller) -> bool {
+pub(crate) fn lists(names: &str, controller: Controller) -> bool {
     names.split_whitespace().any(|name| name == controller.name())
 }
 
