@@ -1,12 +1,15 @@
 #![doc = include_str!("../README.md")]
 #![cfg(target_os = "linux")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod apply;
+#[expect(unsafe_code, reason = "bpf(2) has no safe wrapper")]
+mod bpf;
 mod bytes;
 mod cgroup;
 mod controllers;
 mod cpu;
+mod devices;
 mod directory;
 mod error;
 mod events;
@@ -28,6 +31,7 @@ mod watch;
 pub use bytes::Bytes;
 pub use cgroup::Cgroup;
 pub use controllers::{Availability, Controller, Controllers};
+pub use devices::{DeviceKind, DeviceRule};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::{Device, IoMax, Limits, Partition};
 pub use reader::StatsReader;

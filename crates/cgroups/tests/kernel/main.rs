@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod child;
+mod devices;
 mod effects;
 mod lifecycle;
 mod limits;
