@@ -13,6 +13,9 @@ mod devices;
 mod directory;
 mod error;
 mod events;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kill;
 mod limits;
 mod mountinfo;
