@@ -68,7 +68,8 @@ impl DeviceRule {
         self
     }
 
-    /// What a container has of its own: null, zero, full, random, urandom, tty, its console and its terminals. None may be made.
+    /// What a container has of its own: null, zero, full, random, urandom, tty, its console and its terminals. They may be made, too: what makes
+    /// its /dev is in the group already.
     #[must_use]
     pub fn container() -> [Self; 9] {
         const NODES: [(u32, Option<u32>); 9] = [
@@ -82,7 +83,7 @@ impl DeviceRule {
             (5, Some(2)),
             (136, None),
         ];
-        NODES.map(|(major, minor)| Self::character(major, minor).without_mknod())
+        NODES.map(|(major, minor)| Self::character(major, minor))
     }
 
     /// Allows what the rule is for; goes on after it otherwise.
@@ -268,15 +269,16 @@ mod tests {
     }
 
     #[test]
-    fn a_container_opens_its_own_devices_and_makes_none() {
+    fn a_container_has_its_own_devices_and_no_others() {
         let rules = DeviceRule::container();
         for (major, minor) in [(1, 3), (1, 9), (5, 2), (136, 0), (136, 77)] {
             assert!(asked(&rules, 2, READ | WRITE, major, minor), "{major}:{minor}");
-            assert!(!asked(&rules, 2, MKNOD, major, minor), "mknod {major}:{minor}");
+            assert!(!asked(&rules, 1, READ, major, minor), "block {major}:{minor}");
         }
         for (kind, major, minor) in [(1, 8, 0), (1, 1, 3), (2, 10, 200), (2, 10, 229), (2, 1, 1), (2, 1, 11)]
         {
             assert!(!asked(&rules, kind, READ, major, minor), "{kind} {major}:{minor}");
+            assert!(!asked(&rules, kind, MKNOD, major, minor), "mknod {kind} {major}:{minor}");
         }
     }
 

@@ -8,6 +8,7 @@ mod builder;
 mod compile;
 mod confinement;
 mod container;
+mod devices;
 mod error;
 mod exec;
 mod files;

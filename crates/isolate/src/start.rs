@@ -11,6 +11,7 @@ use crate::attach::Mode;
 use crate::builder::ContainerBuilder;
 use crate::compile::{self, Compiled, INTERFACE};
 use crate::container::Container;
+use crate::devices;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::ids;
@@ -48,6 +49,7 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     if privileged {
         before.push(format!("make control group {group}"));
         before.extend(limits_in_words(&with_defaults(&builder.limits)));
+        before.push("allow it no devices but its own".to_owned());
     } else {
         before.push(format!("make control group {group}, where one is delegated to this user"));
         before.extend(limits_in_words(&builder.limits));
@@ -114,6 +116,9 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     let command = &mut compiled.command;
     undo.cgroup = group_for(&group, &builder.limits, privileged)?;
     if let Some(cgroup) = &undo.cgroup {
+        if privileged {
+            devices::allow(cgroup, &builder.devices)?;
+        }
         if compiled.joined.is_some() {
             // From another user namespace nothing is born into a group of ours.
             command.cgroup_files([cgroup.procs_file()?]);

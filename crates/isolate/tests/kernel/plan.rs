@@ -54,6 +54,7 @@ fn a_plan_names_each_kind_of_step_in_its_order() {
             "make control group isolate-planned-",
             "limit its memory to 64 MiB",
             "limit its tasks to 50",
+            "allow it no devices but its own",
             "clone the child with new namespaces: ",
             "connect the container's network namespace to the bridge",
             "publish 0.0.0.0:9000:8080/tcp",

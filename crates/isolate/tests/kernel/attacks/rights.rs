@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use isolate::cgroups::DeviceRule;
 use isolate::{Capabilities, Namespace, Origin, Seccomp, Stdio, User, UserNamespace};
 use testkit::{Need, kernel_test};
 
@@ -136,5 +137,34 @@ fn kernel_parameters_are_its_own_namespaces_or_an_error() {
         let shared =
             disk.sh("true").sysctl("net.ipv4.ip_forward", "1").namespace(Namespace::Net, Origin::host());
         assert!(shared.start().unwrap_err().to_string().contains("host's net namespace"));
+    });
+}
+
+#[test]
+fn a_device_that_is_nobodys_to_use_is_not_to_be_had_by_who_makes_it() {
+    kernel_test(NEEDS, || {
+        let container = sh("exec sleep 100")
+            .capabilities(Capabilities::all())
+            .seccomp_unconfined()
+            .user_namespace(UserNamespace::Host)
+            .start()
+            .unwrap();
+        let attempt = || {
+            let script = "mknod /dev/new c 1 11 && head -c 0 /dev/new && echo opened; rm -f /dev/new; true";
+            let output = container.exec("sh").args(["-c", script]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(attempt(), "");
+        let own = "head -c 1 /dev/urandom | wc -c; : > /dev/null";
+        assert_eq!(container.exec("sh").args(["-c", own]).output().unwrap().stdout, b"1\n");
+        container.cgroup().unwrap().allow_devices(&[DeviceRule::character(None, None)]).unwrap();
+        assert_eq!(attempt(), "opened\n", "without the filter it is");
+        container.remove().unwrap();
+
+        let given = sh("head -c 0 /dev/kmsg && echo opened")
+            .device("/dev/kmsg")
+            .user_namespace(UserNamespace::Host)
+            .capabilities(Capabilities::all());
+        assert_eq!(printed(given), "opened\n");
     });
 }
