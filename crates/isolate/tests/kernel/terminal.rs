@@ -69,8 +69,12 @@ fn walk(shell: &mut Driver, first: &[&str]) {
     }
     assert!(processes.lines().count() <= 8, "only its own: {processes}");
     assert_eq!(shell.run("stty size"), "24 80\n");
-    shell.terminal.resize(WindowSize::new(50, 132)).unwrap();
-    assert_eq!(shell.run("stty size"), "50 132\n");
+    // At each prompt readline reads the size and sets it again (rltty.c, set_winsize): one that comes in between is lost.
+    let resized = (0..5).any(|_| {
+        shell.terminal.resize(WindowSize::new(50, 132)).unwrap();
+        shell.run("stty size") == "50 132\n"
+    });
+    assert!(resized);
     // Ctrl-C: the job in the foreground, and not the shell.
     shell.send("echo be''gin; sleep 100; echo status $?; echo e''nd\n");
     shell.until("begin\r\n");
