@@ -8,6 +8,7 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use isolate_cgroups::Cgroup;
 use isolate_namespaces::{Child, Command, Namespace, Signal, Stdio, Terminal, WindowSize};
 
 use crate::container::Container;
@@ -200,7 +201,7 @@ impl<'c> Exec<'c> {
 
     /// Into its namespaces and its group. Its descriptors are opened once for all that is executed there.
     fn entering(&self) -> Result<Command> {
-        let hierarchies = self.container.cgroup().map_or(0, |group| group.paths().len());
+        let hierarchies = self.container.cgroup().map_or(0, Cgroup::hierarchies);
         let mut entering = self.container.inside().entering.lock().unwrap_or_else(PoisonError::into_inner);
         match &*entering {
             Some((then, command)) if *then == hierarchies => Ok(command.clone()),

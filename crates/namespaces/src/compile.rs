@@ -29,6 +29,7 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     let namespaces = Namespaces::of(command);
     let stdio = stdio(command, defaults);
     let mut steps = Steps::default();
+    steps.list.reserve(64);
     let maps = namespaces.user.then(|| Maps::of(command));
     if identity::is_privileged() {
         steps.outside = match (&command.user_namespace, &maps) {
