@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -48,7 +48,7 @@ pub struct Cgroup {
     group: Directory,
     v1: v1::Groups,
     /// The program that [`allow_devices`](Self::allow_devices) has attached.
-    devices: Mutex<Option<Arc<OwnedFd>>>,
+    devices: Mutex<Option<OwnedFd>>,
     /// Whether Drop removes it.
     owned: bool,
 }
@@ -156,9 +156,9 @@ impl Cgroup {
                 .with_hint("use a kernel with CONFIG_CGROUP_BPF"),
             errno => Error::os(said(), errno),
         };
-        let program = devices::loaded(rules).map_err(refused)?;
+        let program = bpf::load(&devices::program(rules)).map_err(refused)?;
         let mut attached = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-        bpf::attach(self.group.as_fd(), &program, attached.as_deref()).map_err(refused)?;
+        bpf::attach(self.group.as_fd(), &program, attached.as_ref()).map_err(refused)?;
         *attached = Some(program);
         Ok(())
     }

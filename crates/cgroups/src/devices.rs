@@ -1,13 +1,9 @@
 //! Which device nodes a group may use: rules, and the program that the kernel asks (cgroup-v2.rst, "Device controller").
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
 
-use rustix::io::Errno;
-
-use crate::{Error, Result, bpf};
+use crate::{Error, Result};
 
 /// A kind of device node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,20 +158,6 @@ pub(crate) fn program(rules: &[DeviceRule]) -> Vec<u64> {
     all.extend(rules.iter().flat_map(|rule| rule.instructions()));
     all.extend(verdict(0));
     all
-}
-
-/// The program in the kernel. That of [`DeviceRule::container`] is loaded once and kept: every container has it, and the kernel takes
-/// longer to check it than to attach it.
-pub(crate) fn loaded(rules: &[DeviceRule]) -> Result<Arc<OwnedFd>, Errno> {
-    static CONTAINER: OnceLock<Arc<OwnedFd>> = OnceLock::new();
-    let load = || bpf::load(&program(rules)).map(Arc::new);
-    if rules != DeviceRule::container() {
-        return load();
-    }
-    match CONTAINER.get() {
-        Some(program) => Ok(program.clone()),
-        None => load().map(|program| CONTAINER.get_or_init(|| program).clone()),
-    }
 }
 
 impl fmt::Display for DeviceRule {
