@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// What a child begins with.
+/// What a child begins with. Safety: it is given what the caller of [`clone_into`] promised.
 pub type Entry = unsafe extern "C" fn(*mut c_void) -> !;
 
 /// struct clone_args of clone3(2) as of Linux 5.7.
@@ -33,7 +33,7 @@ const INTO_CGROUP: u64 = 0x2_0000_0000;
 ///
 /// # Safety
 /// Until the child has executed or ended, nobody else uses the stack, and what `data` points to lives. Where memory is
-/// shared, `entry` writes to nothing of the caller's.
+/// shared, for safety `entry` writes to nothing of the caller's.
 pub unsafe fn clone_into(
     flags: u64,
     stack: &[u128],
@@ -55,6 +55,7 @@ pub unsafe fn clone_into(
 }
 
 #[cfg(target_arch = "x86_64")]
+/// Safety: as of [`clone_into`].
 unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize {
     let ret: isize;
     // SAFETY: the child leaves this block only into `entry`; in the caller only the listed registers change.
@@ -71,6 +72,7 @@ unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize
 }
 
 #[cfg(target_arch = "aarch64")]
+/// Safety: as of [`clone_into`].
 unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize {
     let ret: isize;
     // SAFETY: as above.

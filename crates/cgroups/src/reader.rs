@@ -17,12 +17,11 @@ use crate::{Bytes, CpuStats, Error, ErrorKind, Pressure, Result, Stats};
 /// use isolate_cgroups::Cgroup;
 ///
 /// let mut reader = Cgroup::open("build-42")?.reader()?;
-/// loop {
+/// for _ in 0..60 {
 ///     let stats = reader.read()?;
 ///     println!("{:?} {:?}", stats.cpu.usage, stats.memory.working_set);
 ///     std::thread::sleep(std::time::Duration::from_secs(1));
 /// }
-/// # #[allow(unreachable_code)]
 /// # Ok::<(), isolate_cgroups::Error>(())
 /// ```
 #[derive(Debug)]

@@ -104,7 +104,6 @@ fn cpu(limits: &Limits, list: &mut List) {
         list.add("cpu.weight.nice", nice.to_string(), Held::Derived("cpu.weight"), FAIR);
     }
     if let Some(cores) = limits.cpus {
-        // A burst that was allowed for a larger share would refuse a smaller one.
         let value = match cores == f64::INFINITY {
             true => "max 100000".to_owned(),
             false => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FileType, major, makedev, minor, stat};
+use rustix::fs::{FileType, major, minor, stat};
 
 use super::Limits;
 use crate::{Bytes, Error, Result};
@@ -103,14 +103,6 @@ impl From<PathBuf> for Device {
 impl From<(u32, u32)> for Device {
     fn from((major, minor): (u32, u32)) -> Self {
         Self::Number(major, minor)
-    }
-}
-
-/// As `stat(2)` gives it.
-impl From<u64> for Device {
-    fn from(number: u64) -> Self {
-        debug_assert_eq!(makedev(major(number), minor(number)), number);
-        Self::Number(major(number), minor(number))
     }
 }
 
@@ -230,7 +222,6 @@ mod tests {
     #[test]
     fn a_device_is_what_its_path_leads_to() {
         assert_eq!(Device::from((8, 16)).resolve().unwrap(), (8, 16));
-        assert_eq!(Device::from(makedev(8, 16)).resolve().unwrap(), (8, 16));
         let error = Device::from("/nowhere/sda").resolve().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.to_string().starts_with("device /nowhere/sda: "), "{error}");
