@@ -12,7 +12,7 @@ use crate::directory::{CGROUP2, Directory};
 use crate::events::Events;
 use crate::mountinfo::Mounts;
 use crate::name::Name;
-use crate::reader::StatsReader;
+use crate::reader::{Memory, StatsReader, What};
 use crate::watch::{Resource, Share, WatchMemory, WatchPressure, WatchState};
 use crate::{DeviceRule, Error, ErrorKind, Limits, Result, apply, bpf, devices, kill, remove, v1, v2};
 
@@ -281,7 +281,19 @@ impl Cgroup {
     ///
     /// When the kernel refuses a file that is there, or the process has no descriptor left.
     pub fn reader(&self) -> Result<StatsReader> {
-        StatsReader::open(&self.group, self.v1.readings(), subject(&self.name))
+        StatsReader::open(&self.group, self.v1.readings(), subject(&self.name), |_| true)
+    }
+
+    /// How many processes were killed because memory ran out, without the rest of the [`stats`](Self::stats). `None`: this machine does
+    /// not count it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the file.
+    pub fn oom_kills(&self) -> Result<Option<u64>> {
+        let counts = |what| [What::Memory(Memory::Events), What::Memory(Memory::OomControl)].contains(&what);
+        let mut reader = StatsReader::open(&self.group, self.v1.readings(), subject(&self.name), counts)?;
+        Ok(reader.read()?.memory.oom_kills)
     }
 
     /// A descriptor that is woken when somebody enters the empty group, the last one leaves, or it is frozen or thawed.

@@ -97,15 +97,16 @@ struct File {
 }
 
 impl StatsReader {
-    /// The files of a group, and those of its namesakes on cgroup v1, which come after and count instead.
+    /// The files of a group that are wanted, and those of its namesakes on cgroup v1, which come after and count instead.
     pub(crate) fn open<'g>(
         group: &'g Directory,
         old: impl Iterator<Item = (What, &'g Directory, &'static str)>,
         subject: String,
+        wanted: impl Fn(What) -> bool,
     ) -> Result<Self> {
         let new = FILES.into_iter().map(|(what, name)| (what, group, name));
         let mut files = Vec::new();
-        for (what, group, name) in new.chain(old) {
+        for (what, group, name) in new.chain(old).filter(|(what, ..)| wanted(*what)) {
             // A descriptor of one's own that may be written to has a peak of its own (Linux 6.12).
             let opened = match name {
                 PEAK | PEAK_V1 => group.open_both(name).or_else(|_| group.open_read(name)),
@@ -145,24 +146,6 @@ impl StatsReader {
             false => memory.derive("anon", "inactive_file"),
         }
         Ok(stats)
-    }
-
-    /// Only the most memory at once, and how many processes were killed for it: what the end of a run wants to know.
-    ///
-    /// # Errors
-    ///
-    /// As of [`read`](Self::read).
-    pub fn read_memory_events(&mut self) -> Result<(Option<Bytes>, Option<u64>)> {
-        let wanted = [Memory::Peak, Memory::Events, Memory::OomControl].map(What::Memory);
-        let mut stats = Stats::default();
-        for (what, file) in self.files.iter().filter(|(what, _)| wanted.contains(what)) {
-            let read = file.read(&mut self.buffer);
-            let n = read.map_err(|errno| {
-                Error::os(format!("{}: cannot read {}", self.subject, file.path.display()), errno)
-            })?;
-            fill(&mut stats, *what, &String::from_utf8_lossy(&self.buffer[..n.unwrap_or(0)]));
-        }
-        Ok((stats.memory.peak, stats.memory.oom_kills))
     }
 
     /// From here on this reader's peak of memory is counted anew. On cgroup v1 for every reader.

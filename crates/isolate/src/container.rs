@@ -160,8 +160,8 @@ impl Container {
     /// Waits for the end of its command, and says how it was.
     pub fn outcome(&mut self) -> Result<Outcome> {
         let status = self.wait()?;
-        let oom_kills = match self.undo.cgroup.as_ref().map(|group| group.reader()?.read_memory_events()) {
-            Some(read) => read.map_err(|e| self.said(e))?.1.unwrap_or(0),
+        let oom_kills = match self.undo.cgroup.as_ref().map(Cgroup::oom_kills) {
+            Some(read) => read.map_err(|e| self.said(e))?.unwrap_or(0),
             None => 0,
         };
         Ok(Outcome::of(status, self.child().timed_out(), oom_kills))

@@ -71,7 +71,7 @@ fn until_gone() {
     let mut reader = group.reader().unwrap();
     let (first, second) = (reader.read().unwrap(), reader.read().unwrap());
     assert_eq!(first.pids, second.pids);
-    assert_eq!(reader.read_memory_events().unwrap().1, Some(0));
+    assert_eq!(group.oom_kills().unwrap(), Some(0));
     group.apply(&Limits::new().pids(5)).unwrap();
     assert_eq!(reader.read().unwrap().pids.limit, Some(5), "what changes is seen");
     group.remove().unwrap();
