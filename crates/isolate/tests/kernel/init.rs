@@ -55,16 +55,25 @@ fn a_command_without_a_handler_is_stopped_at_once_and_as_process_one_it_is_not()
 fn orphans_are_reaped_and_without_an_init_they_stay() {
     kernel_test(NEEDS, || {
         let disk = OnDisk::root();
-        let orphans = "for i in 1 2 3; do sh -c 'sleep 0.1 & true'; done; exec sleep 1000";
-        let zombies = |container: &Container| {
-            let output =
-                container.exec("sh").args(["-c", "cat /proc/[0-9]*/stat | grep -c ' Z '"]).output().unwrap();
+        // They end when told, once the shell that could reap them has become `sleep`.
+        let orphans = "for i in 1 2 3; do sh -c '(until [ -e /dev/shm/end ]; do sleep 0.1; done) & true'; done; \
+                       exec sleep 1000";
+        let end = "until for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done | grep -qx 'sleep 1000 '; \
+                   do sleep 0.1; done; touch /dev/shm/end";
+        let shells = |container: &Container, state: &str| {
+            let count = format!("cat /proc/[0-9]*/stat | grep -c '(sh) {state}'");
+            let output = container.exec("sh").args(["-c", &count]).output().unwrap();
             String::from_utf8(output.stdout).unwrap()
         };
         let with = disk.sh(orphans).start().unwrap();
         let without = disk.sh(orphans).init(false).start().unwrap();
-        until(Duration::from_secs(10), || (zombies(&without) == "3\n").then_some(())).expect("they stay");
-        until(Duration::from_secs(10), || (zombies(&with) == "0\n").then_some(())).expect("they are reaped");
+        for container in [&with, &without] {
+            assert!(container.exec("sh").args(["-c", end]).status().unwrap().success());
+        }
+        until(Duration::from_secs(10), || (shells(&without, "Z") == "3\n").then_some(())).expect("they stay");
+        // One is left, which counts.
+        until(Duration::from_secs(10), || (shells(&with, "") == "1\n").then_some(()))
+            .expect("they are reaped");
         with.remove().unwrap();
         without.remove().unwrap();
     });
