@@ -13,18 +13,25 @@ use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 
 use crate::{MEMORY, TASKS};
 
-const NAME: &str = "isolate-bench-limit";
+/// Of a group that no other run has.
+pub(crate) fn name() -> String {
+    format!("isolate-bench-{}", std::process::id())
+}
 
-/// The hierarchies, cgroup v2 first, and what is written in each.
-pub(crate) struct Limit(Vec<(OwnedFd, Vec<(&'static str, String)>)>);
+pub(crate) struct Limit {
+    name: String,
+    /// The hierarchies, cgroup v2 first, and what is written in each.
+    hierarchies: Vec<(OwnedFd, Vec<(&'static str, String)>)>,
+}
 
 impl Limit {
     pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error>> {
         // Whatever the library uses, on either kind of machine.
-        let example = Cgroup::create("isolate-bench")?;
+        let example = Cgroup::create(name())?;
+        example.apply(&crate::limits())?;
         let places: Vec<PathBuf> =
             example.paths().iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
-        let has = |place: &Path, file: &str| place.join("isolate-bench").join(file).exists();
+        let has = |place: &Path, file: &str| place.join(name()).join(file).exists();
         let values = [
             ("memory.swap.max", "0".to_owned()),
             ("memory.max", MEMORY.to_string()),
@@ -40,14 +47,14 @@ impl Limit {
             hierarchies.push((File::open(&place)?.into(), written));
         }
         example.remove()?;
-        Ok(Self(hierarchies))
+        Ok(Self { name: format!("{}-limit", name()), hierarchies })
     }
 
     pub(crate) fn run(&self) -> Result<(), Box<dyn std::error::Error>> {
-        let mut groups = Vec::with_capacity(self.0.len());
-        for (root, values) in &self.0 {
-            mkdirat(root, NAME, Mode::from_raw_mode(0o755))?;
-            let group = openat(root, NAME, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut groups = Vec::with_capacity(self.hierarchies.len());
+        for (root, values) in &self.hierarchies {
+            mkdirat(root, &*self.name, Mode::from_raw_mode(0o755))?;
+            let group = openat(root, &*self.name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             for (file, value) in values {
                 let file = openat(&group, *file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
                 rustix::io::write(&file, value.as_bytes())?;
@@ -59,8 +66,8 @@ impl Limit {
             .map(|group| openat(group, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()))
             .collect::<Result<_, _>>()?;
         child_in(&groups[0], &tasks)?;
-        for (root, _) in &self.0 {
-            unlinkat(root, NAME, AtFlags::REMOVEDIR)?;
+        for (root, _) in &self.hierarchies {
+            unlinkat(root, &*self.name, AtFlags::REMOVEDIR)?;
         }
         Ok(())
     }
@@ -104,15 +111,12 @@ pub(crate) struct Readings {
 impl Readings {
     pub(crate) fn read(&mut self) -> io::Result<()> {
         for file in &self.files {
-            let mut at = 0;
-            loop {
-                match file.read_at(&mut self.buffer, at) {
-                    Ok(0) => break,
-                    Ok(n) => at += n as u64,
-                    // Pressure that the kernel does not count.
-                    Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => break,
-                    Err(e) => return Err(e),
-                }
+            match file.read_at(&mut self.buffer, 0) {
+                Ok(n) if n < self.buffer.len() => {}
+                Ok(_) => return Err(io::Error::other("a file is longer than it was known to be")),
+                // Pressure that the kernel does not count.
+                Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+                Err(e) => return Err(e),
             }
         }
         Ok(())

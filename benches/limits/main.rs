@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         figure::print(&format!("{name}/limit{end}-median"), median, "x");
     }
     readings(&limit)?;
-    many(name)
+    many(&limit, name)
 }
 
 fn in_turns(limit: &Limit, pause: Duration, rounds: usize) -> Result<(Times, Times), Box<dyn Error>> {
@@ -46,18 +46,22 @@ fn in_turns(limit: &Limit, pause: Duration, rounds: usize) -> Result<(Times, Tim
     Ok((groups, limits))
 }
 
+fn limits() -> Limits {
+    Limits::new().memory(Bytes::new(MEMORY)).cpus(1.0).pids(TASKS)
+}
+
 /// As a user would.
 fn whole() -> Result<(), Box<dyn Error>> {
-    let group = Cgroup::create("isolate-bench")?;
-    group.apply(&Limits::new().memory(Bytes::new(MEMORY)).cpus(1.0).pids(TASKS))?;
+    let group = Cgroup::create(limit::name())?;
+    group.apply(&limits())?;
     child_in(&group, &group.join_files()?)?;
     Ok(group.remove()?)
 }
 
 fn readings(limit: &Limit) -> Result<(), Box<dyn Error>> {
     const TOGETHER: u32 = 20;
-    let group = Cgroup::create("isolate-bench")?;
-    group.apply(&Limits::new().memory(Bytes::new(MEMORY)).cpus(1.0).pids(TASKS))?;
+    let group = Cgroup::create(limit::name())?;
+    group.apply(&limits())?;
     let mut reader = group.reader()?;
     let mut bare = limit.readings(&group)?;
     let (mut stats, mut limits) = (Times::default(), Times::default());
@@ -72,24 +76,16 @@ fn readings(limit: &Limit) -> Result<(), Box<dyn Error>> {
     Ok(group.remove()?)
 }
 
-/// What one costs beside a thousand others.
-fn many(name: &str) -> Result<(), Box<dyn Error>> {
-    let mut alone = Times::default();
-    for _ in 0..100 {
-        alone.take(whole)?;
-        std::thread::sleep(SPACE);
-    }
-    let others =
-        (0..1_000).map(|n| Cgroup::create(format!("isolate-bench-{n}"))).collect::<Result<Vec<_>, _>>()?;
-    let mut beside = Times::default();
-    for _ in 0..100 {
-        beside.take(whole)?;
-        std::thread::sleep(SPACE);
-    }
-    head("beside a thousand others");
-    alone.print("alone");
-    beside.print("beside");
-    figure::print(&format!("{name}-1000/{name}-1"), beside.ratio(&alone), "x");
+/// Whether what the library adds stays the same beside a thousand others. The kernel's own part grows: it is in both.
+fn many(limit: &Limit, name: &str) -> Result<(), Box<dyn Error>> {
+    let others = (0..1_000)
+        .map(|n| Cgroup::create(format!("{}-{n}", limit::name())))
+        .collect::<Result<Vec<_>, _>>()?;
+    let (groups, limits) = in_turns(limit, SPACE, 100)?;
     others.into_iter().try_for_each(Cgroup::remove)?;
+    head("beside a thousand others");
+    limits.print("limit: the bare calls");
+    groups.print("group");
+    figure::print(&format!("{name}/limit-1000"), groups.ratio(&limits), "x");
     Ok(())
 }

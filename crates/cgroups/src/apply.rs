@@ -1,92 +1,75 @@
 //! Limits in force: all that were asked for, or those of before.
 
-use crate::cgroup::root;
 use crate::directory::Directory;
 use crate::mountinfo::Mounts;
 use crate::name::Name;
-use crate::setting::{self, Setting};
+use crate::setting::Open;
 use crate::{Controller, Controllers, Error, ErrorKind, Limits, Result, kill, settings, v1, v2};
-
-/// Which hierarchy has a controller.
-#[derive(Clone, Copy)]
-enum Place {
-    V2,
-    V1,
-}
-
-/// What is to be set: one value of a group, or all of a controller's on cgroup v1.
-enum Value<'g> {
-    One(&'g Directory, Setting),
-    AllOf(Controller),
-}
-
-/// What was set before.
-enum Before<'g> {
-    One(&'g Directory, setting::Before),
-    AllOf(Box<v1::Before>),
-}
 
 /// Sets limits: all of them, or none.
 pub(crate) fn apply(name: &Name, group: &Directory, v1: &v1::Groups, limits: &Limits) -> Result<()> {
     limits.validate()?;
-    let here = group.read("cgroup.controllers")?;
-    let mut values = Vec::new();
+    let about = |controller, error: Error| error.about(format_args!("{controller} limit"));
+    let mut here = None;
+    let mut all: Vec<Open<'_>> = Vec::new();
     for controller in settings::controllers(limits) {
-        let place = match v2::lists(&here, controller) {
-            true => Place::V2,
-            false => place(name, group, v1, controller)?,
+        let open = match place(name, group, v1, controller, &mut here)? {
+            Some(old) => v1::open_settings(limits, controller, old),
+            None => settings::of(limits, controller).and_then(|settings| {
+                settings.into_iter().filter_map(|setting| setting.open(group).transpose()).collect()
+            }),
         };
-        let settings = match place {
-            Place::V2 => settings::of(limits, controller, group)?,
-            Place::V1 if matches!(controller, Controller::Cpuset | Controller::Io) => {
-                v1::later::settings(limits, controller)?
-            }
-            Place::V1 => {
-                values.push(Value::AllOf(controller));
-                continue;
-            }
-        };
-        let place = v1.find(controller).unwrap_or(group);
-        values.extend(settings.into_iter().map(|setting| Value::One(place, setting)));
+        all.extend(open.map_err(|error| about(controller, error))?);
     }
-    let mut before = Vec::new();
-    let result = values.iter().try_for_each(|value| {
-        let (controller, done) = match value {
-            Value::One(group, setting) => {
-                let mut held = Vec::new();
-                let done = setting.carry_out(group, &mut held);
-                before.extend(held.into_iter().map(|before| Before::One(group, before)));
-                (setting.controller, done)
-            }
-            Value::AllOf(controller) => {
-                before.push(Before::AllOf(Box::new(v1.before(*controller)?)));
-                (*controller, v1.set(*controller, limits))
-            }
-        };
-        done.map_err(|error| error.about(format_args!("{controller} limit")))
-    });
-    result.map_err(|error| {
-        let put_back = before.iter().rev().map(|before| match before {
-            Before::One(group, before) => before.put_back(group),
-            Before::AllOf(before) => v1.put_back(before),
-        });
-        error.and(put_back.filter_map(Result::err).map(|error| error.about("not as before")))
-    })
+    for (n, setting) in all.iter().enumerate() {
+        if let Err(error) = setting.carry_out() {
+            let put_back = all.iter().take(n + 1).rev().map(Open::put_back);
+            let error = about(setting.controller(), error);
+            return Err(error.and(put_back.filter_map(Result::err).map(|error| error.about("not as before"))));
+        }
+    }
+    Ok(())
 }
 
-/// Which hierarchy enforces the limits of a controller that the group has not got yet on cgroup v2.
-fn place(name: &Name, group: &Directory, v1: &v1::Groups, controller: Controller) -> Result<Place> {
-    if v1.has(controller) {
-        return Ok(Place::V1);
+/// Gives the group controllers, limited or not.
+pub(crate) fn enable(
+    name: &Name,
+    group: &Directory,
+    v1: &v1::Groups,
+    controllers: &[Controller],
+) -> Result<()> {
+    let mut here = None;
+    controllers.iter().try_for_each(|controller| place(name, group, v1, *controller, &mut here).map(drop))
+}
+
+/// Where a controller's limits are set: in the group of cgroup v1 that is returned, or in that of cgroup v2. It is enabled there.
+/// `here`: what the group has got on cgroup v2, once that was read.
+fn place<'g>(
+    name: &Name,
+    group: &Directory,
+    v1: &'g v1::Groups,
+    controller: Controller,
+    here: &mut Option<String>,
+) -> Result<Option<&'g Directory>> {
+    if let Some(old) = v1.find(controller) {
+        return Ok(Some(old));
     }
-    let mounts = Mounts::read()?;
-    if v2::enable(&root(&mounts)?, name.parents(), controller)? {
-        return Ok(Place::V2);
+    let here = match here {
+        Some(here) => here,
+        None => here.insert(group.read("cgroup.controllers")?),
+    };
+    if v2::lists(here, controller) {
+        return Ok(None);
     }
-    match v1.begin(&mounts, name, controller)? {
-        Some(made) => follow(group, made).map(|()| Place::V1),
-        None => Err(Controllers::among(&mounts)?.missing(controller)),
-    }
+    Mounts::with(|mounts| {
+        if v2::enable(mounts, name.parents(), controller)? {
+            return Ok(None);
+        }
+        match v1.begin(mounts, name, controller)? {
+            Some(made) => follow(group, made).map(|()| Some(made)),
+            None => Err(Controllers::among(mounts)?.missing(controller)),
+        }
+    })
 }
 
 /// Into a group that was made while processes were in the others: all of them, and what they fork meanwhile.

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::directory::{CGROUP2, Directory};
+use crate::directory::Directory;
 use crate::events::Events;
 use crate::mountinfo::Mounts;
 use crate::name::Name;
 use crate::reader::{Memory, StatsReader, What};
 use crate::watch::{Resource, Share, WatchMemory, WatchPressure, WatchState};
-use crate::{DeviceRule, Error, ErrorKind, Limits, Result, apply, bpf, devices, kill, remove, v1, v2};
+use crate::{
+    Controller, DeviceRule, Error, ErrorKind, Limits, Result, apply, bpf, devices, kill, remove, v1,
+};
 
 /// How long [`Cgroup::remove`] waits for killed processes to be gone.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
@@ -57,9 +59,9 @@ impl Cgroup {
     /// Makes a group at the root of the hierarchy, or, for a name like `a/b`, below an existing one.
     ///
     /// The hierarchy is the cgroup v2 that the mount table of the calling thread names; on a hybrid host a group of the
-    /// same name is made in the cgroup v1 hierarchies memory, cpu and pids too. The controllers memory, cpu and pids
-    /// are handed down to it (`cgroup.subtree_control` of the groups above), where that is possible; where it is
-    /// not, [`apply`](Self::apply) says why. Needs root, or a delegated group to make it in.
+    /// same name is made in the cgroup v1 hierarchies memory, cpu and pids too. On cgroup v2 it has no controllers but those that the
+    /// groups above hand down already: [`apply`](Self::apply) enables those that its limits need, [`enable`](Self::enable) others.
+    /// Needs root, or a delegated group to make it in.
     ///
     /// # Errors
     ///
@@ -70,14 +72,12 @@ impl Cgroup {
     /// None leaves anything behind.
     pub fn create(name: impl AsRef<Path>) -> Result<Self> {
         let name = Name::parse(name.as_ref())?;
-        Self::create_in(&Mounts::read()?, name.clone()).map_err(|error| error.about(subject(&name)))
+        Mounts::with(|mounts| Self::create_in(mounts, name.clone()))
+            .map_err(|error| error.about(subject(&name)))
     }
 
     fn create_in(mounts: &Mounts, name: Name) -> Result<Self> {
-        let root = root(mounts)?;
-        let parent = root.descend(name.parents())?;
-        v2::enable_what_is_there(&root, name.parents(), &v1::CONTROLLERS)?;
-        let group = parent.make(name.leaf())?;
+        let group = Directory::make_below(mounts.unified()?, name.components())?;
         match v1::Groups::create(mounts, &name) {
             Ok(v1) => Ok(Self { name, group, v1, devices: Mutex::new(None), owned: true }),
             Err(error) => {
@@ -95,16 +95,17 @@ impl Cgroup {
     ///
     /// As [`create`](Self::create); [`NotFound`](ErrorKind::NotFound) when there is none of that name.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let mounts = Mounts::read()?;
         let path = path.as_ref();
-        let relative = mounts.v2().and_then(|point| path.strip_prefix(point).ok().map(Path::to_owned));
-        let name = Name::parse(relative.as_deref().unwrap_or(path))?;
-        let open = || {
-            let group = root(&mounts)?.descend(name.components())?;
-            Ok((group, v1::Groups::open(&mounts, &name)?))
-        };
-        let (group, v1) = open().map_err(|error: Error| error.about(subject(&name)))?;
-        Ok(Self { name, group, v1, devices: Mutex::new(None), owned: false })
+        Mounts::with(|mounts| {
+            let relative = mounts.v2().and_then(|mount| path.strip_prefix(&mount.point).ok());
+            let name = Name::parse(relative.unwrap_or(path))?;
+            let open = || {
+                let group = Directory::below(mounts.unified()?, name.components())?;
+                Ok((group, v1::Groups::open(mounts, &name)?))
+            };
+            let (group, v1) = open().map_err(|error: Error| error.about(subject(&name)))?;
+            Ok(Self { name, group, v1, devices: Mutex::new(None), owned: false })
+        })
     }
 
     /// Sets limits, also while processes run in the group. What `limits` does not say stays as it was.
@@ -120,6 +121,28 @@ impl Cgroup {
     /// what was written is put back, and what cannot be is named in the hint.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
         apply::apply(&self.name, &self.group, &self.v1, limits)
+            .map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// Gives the group controllers without a limit, so that they count: [`memory`](crate::MemoryStats) of [`stats`](Self::stats) wants
+    /// `Memory`, `pids` wants `Pids`, `io` wants `Io`. They count from here on.
+    ///
+    /// On cgroup v2 by `cgroup.subtree_control` of each group above, and in no other; a controller that is there already, on cgroup v1
+    /// too, is no work.
+    ///
+    /// ```no_run
+    /// use isolate_cgroups::{Cgroup, Controller};
+    ///
+    /// let group = Cgroup::create("build-42")?;
+    /// group.enable(&[Controller::Memory, Controller::Io])?;
+    /// # Ok::<(), isolate_cgroups::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply). Those before the one that fails are enabled.
+    pub fn enable(&self, controllers: &[Controller]) -> Result<()> {
+        apply::enable(&self.name, &self.group, &self.v1, controllers)
             .map_err(|error| error.about(subject(&self.name)))
     }
 
@@ -418,14 +441,6 @@ impl Cgroup {
     pub fn procs_file(&self) -> Result<OwnedFd> {
         let opened = self.group.open_write("cgroup.procs");
         opened.map_err(|errno: Errno| Error::os(format!("{}: cgroup.procs", subject(&self.name)), errno))
-    }
-}
-
-pub(crate) fn root(mounts: &Mounts) -> Result<Directory> {
-    match mounts.v2() {
-        Some(point) => Directory::mount(&point, CGROUP2),
-        None => Err(Error::new(ErrorKind::Unsupported, "cgroup v2 is not mounted")
-            .with_hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::directory::{CGROUP2, Directory};
+use crate::directory::Directory;
 use crate::mountinfo::Mounts;
 use crate::{Error, ErrorKind, Result};
 
@@ -149,11 +149,11 @@ impl Controllers {
     /// Where cgroup v2 is mounted, if it is.
     #[must_use]
     pub fn mount_point() -> Option<std::path::PathBuf> {
-        Mounts::read().ok()?.v2()
+        Mounts::read().ok()?.v2().map(|mount| mount.point.clone())
     }
 
     pub(crate) fn among(mounts: &Mounts) -> Result<Self> {
-        let root = mounts.v2().map(|point| Directory::mount(&point, CGROUP2)).transpose()?;
+        let root = mounts.v2().map(|mount| Directory::below(mount, &[])).transpose()?;
         let v2 = match &root {
             Some(root) => root.read("cgroup.controllers")?.split_whitespace().map(str::to_owned).collect(),
             None => Vec::new(),

@@ -6,92 +6,101 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fstatfs, mkdirat, openat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, mkdirat, openat, statat, statx, unlinkat,
 };
 use rustix::io::{Errno, pread, retry_on_intr, write};
 
+use crate::mountinfo::Mount;
 use crate::{Error, ErrorKind, Result};
-
-/// `CGROUP2_SUPER_MAGIC`, include/uapi/linux/magic.h.
-pub(crate) const CGROUP2: u64 = 0x6367_7270;
-/// `CGROUP_SUPER_MAGIC`.
-#[cfg_attr(not(feature = "cgroup-v1"), expect(dead_code, reason = "cgroup v1 only"))]
-pub(crate) const CGROUP1: u64 = 0x0027_e0eb;
 
 /// An open group of one hierarchy; the path is for messages.
 #[derive(Debug)]
 pub(crate) struct Directory {
     fd: OwnedFd,
     path: PathBuf,
+    /// Its inode: by its name it may be another later.
+    inode: u64,
 }
 
 impl Directory {
-    /// Opens a mount's root and makes sure that it is a control group file system of the given version: on anything
-    /// else a limit would be an ordinary file that binds nobody.
-    pub(crate) fn mount(path: &Path, magic: u64) -> Result<Self> {
-        let fd = open(CWD, path.as_os_str(), OFlags::DIRECTORY)
-            .map_err(|errno| Error::os(path.display().to_string(), errno))?;
-        let found = fstatfs(&fd).map_err(|errno| Error::os(path.display().to_string(), errno))?;
-        if found.f_type as u64 != magic {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{}: not the control group file system that the mount table names", path.display()),
-            )
-            .with_hint("another file system is mounted over it"));
+    /// Opens the group of these names below a mount, all in one walk; without names the mount's root.
+    ///
+    /// Makes sure that it is in the mount that the table names: on anything else a limit would be an ordinary file that binds nobody.
+    pub(crate) fn below(mount: &Mount, names: &[OsString]) -> Result<Self> {
+        let path = below(mount, names);
+        let refused = |path: &Path, errno| Error::os(path.display().to_string(), errno);
+        match open(CWD, path.as_os_str(), OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            Ok(fd) => Self::of(mount, fd, path),
+            // One of those above may be what is missing.
+            Err(Errno::NOENT) if names.len() > 1 => {
+                names.iter().try_fold(Self::below(mount, &[])?, |at, name| at.child(name))
+            }
+            Err(errno) => Err(refused(&path, errno)),
         }
-        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Makes the group of these names below a mount, in groups that are there: an error if there is one of that name.
+    pub(crate) fn make_below(mount: &Mount, names: &[OsString]) -> Result<Self> {
+        let path = below(mount, names);
+        match mkdirat(CWD, &path, MODE) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => {
+                let parents = names.split_last().map_or(&[][..], |(_, parents)| parents);
+                Self::below(mount, parents)?;
+                return Err(not_made(&path, Errno::NOENT));
+            }
+            Err(errno) => return Err(not_made(&path, errno)),
+        }
+        Self::below(mount, names).inspect_err(|_| {
+            let _ = unlinkat(CWD, &path, AtFlags::REMOVEDIR);
+        })
+    }
+
+    /// What was opened at a path, if it is in that mount.
+    fn of(mount: &Mount, fd: OwnedFd, path: PathBuf) -> Result<Self> {
+        let refused = |errno| Error::os(path.display().to_string(), errno);
+        let found =
+            statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::MNT_ID).map_err(refused)?;
+        // Below Linux 5.8 the number of the mount is not told.
+        let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        let same = (found.stx_dev_major, found.stx_dev_minor) == mount.device
+            && (!told || found.stx_mnt_id == mount.id);
+        if !same {
+            let what =
+                format!("{}: not the control group file system that the mount table names", path.display());
+            return Err(
+                Error::new(ErrorKind::Unsupported, what).with_hint("another file system is mounted over it")
+            );
+        }
+        Ok(Self { fd, path, inode: found.stx_ino })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// An existing group below this one.
+    /// An existing group right below this one.
     pub(crate) fn child(&self, name: &OsStr) -> Result<Self> {
-        let path = self.path.join(name);
-        match open(&self.fd, name, OFlags::DIRECTORY | OFlags::NOFOLLOW) {
-            Ok(fd) => Ok(Self { fd, path }),
-            Err(errno) => Err(Error::os(path.display().to_string(), errno)),
-        }
+        self.try_child(name).map_err(|errno| Error::os(self.path.join(name).display().to_string(), errno))
     }
 
-    /// An existing group some levels below this one.
-    pub(crate) fn descend(&self, names: &[OsString]) -> Result<Self> {
-        let fd = self.try_clone_fd()?;
-        names.iter().try_fold(Self { fd, path: self.path.clone() }, |at, name| at.child(name))
-    }
-
-    /// A new group below this one: an error if there is one of that name.
-    pub(crate) fn make(&self, name: &OsStr) -> Result<Self> {
-        let path = self.path.join(name);
-        mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)).map_err(|errno| {
-            let error = Error::os(path.display().to_string(), errno);
-            match errno {
-                Errno::EXIST => {
-                    error.with_hint("another program has a group of that name: take another name, or open it")
-                }
-                Errno::AGAIN => error
-                    .with_hint("cgroup.max.depth or cgroup.max.descendants of a group above it is reached"),
-                _ => error,
-            }
-        })?;
-        self.child(name)
+    fn try_child(&self, name: &OsStr) -> Result<Self, Errno> {
+        let fd = open(&self.fd, name, OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
+        let inode = statat(&fd, c"", AtFlags::EMPTY_PATH)?.st_ino;
+        Ok(Self { fd, path: self.path.join(name), inode })
     }
 
     /// Removes this group; gone already is removed. Never one that took its name in the meantime.
     pub(crate) fn remove(&self) -> Result<(), Errno> {
         let Some(name) = self.path.file_name() else { return Err(Errno::INVAL) };
-        let parent = match open(&self.fd, OsStr::new(".."), OFlags::DIRECTORY) {
-            Err(Errno::NOENT) => return Ok(()),
-            parent => parent?,
-        };
-        let mine = fstat(&self.fd)?;
-        match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) if there.st_ino == mine.st_ino && there.st_dev == mine.st_dev => {}
+        // Seen from inside, whatever is mounted at the path by now.
+        let beside = Path::new("..").join(name);
+        match statat(&self.fd, &beside, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) if there.st_ino == self.inode => {}
             Ok(_) | Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(errno),
         }
-        match retry_on_intr(|| unlinkat(&parent, name, AtFlags::REMOVEDIR)) {
+        match retry_on_intr(|| unlinkat(&self.fd, &beside, AtFlags::REMOVEDIR)) {
             Err(Errno::NOENT) => Ok(()),
             result => result,
         }
@@ -106,8 +115,8 @@ impl Directory {
             if entry.file_type() != FileType::Directory || name == "." || name == ".." {
                 continue;
             }
-            match open(&self.fd, name, OFlags::DIRECTORY | OFlags::NOFOLLOW) {
-                Ok(fd) => children.push(Self { fd, path: self.path.join(name) }),
+            match self.try_child(name) {
+                Ok(child) => children.push(child),
                 // Removed since it was listed.
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
@@ -190,6 +199,27 @@ pub(crate) fn text(fd: &OwnedFd) -> Result<String, Errno> {
     }
 }
 
+const MODE: Mode = Mode::from_raw_mode(0o755);
+
+fn below(mount: &Mount, names: &[OsString]) -> PathBuf {
+    let mut path = mount.point.clone();
+    path.extend(names);
+    path
+}
+
+fn not_made(path: &Path, errno: Errno) -> Error {
+    let error = Error::os(path.display().to_string(), errno);
+    match errno {
+        Errno::EXIST => {
+            error.with_hint("another program has a group of that name: take another name, or open it")
+        }
+        Errno::AGAIN => {
+            error.with_hint("cgroup.max.depth or cgroup.max.descendants of a group above it is reached")
+        }
+        _ => error,
+    }
+}
+
 fn open(at: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     retry_on_intr(|| openat(at.as_fd(), name, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))
 }
@@ -199,16 +229,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_is_no_control_group_is_refused() {
-        let error = Directory::mount(Path::new("/"), CGROUP2).unwrap_err();
+    fn a_directory_that_is_not_in_its_mount_is_refused() {
+        let named = Mount { point: PathBuf::from("/"), id: u64::MAX, device: (0, 0), ..Mount::default() };
+        let error = Directory::below(&named, &[]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().starts_with("/: not the control group"), "{error}");
+        let name = OsString::from(format!("isolate-cgroups-{}", std::process::id()));
+        let tmp = Mount { point: std::env::temp_dir(), ..named };
+        let error = Directory::make_below(&tmp, std::slice::from_ref(&name)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(!tmp.point.join(name).exists(), "nothing is left behind");
     }
 
     #[test]
     fn a_file_that_is_not_there_is_not_invented() {
         let root = open(CWD, OsStr::new("/"), OFlags::DIRECTORY).unwrap();
-        let root = Directory { fd: root, path: PathBuf::from("/") };
+        let root = Directory { fd: root, path: PathBuf::from("/"), inode: 0 };
         let error = root.write("isolate-cgroups-no-such-file", "1").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(!root.has("isolate-cgroups-no-such-file"));

@@ -60,20 +60,21 @@ pub(crate) fn signal(pid: u32) -> Result<()> {
 /// The processes of the group and of all below it.
 pub(crate) fn pids(group: &Directory) -> Result<Vec<u32>> {
     let mut pids = Vec::new();
-    let mut groups = vec![group.descend(&[])?];
-    while let Some(group) = groups.pop() {
-        // A threaded group lists no processes; its domain above it does. One removed meanwhile has none.
-        if let Some(text) = read_procs(&group)? {
-            // 0 stands for a process that this pid namespace cannot see.
-            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
-        }
-        match group.children() {
-            Ok(children) => groups.extend(children),
-            Err(Errno::NOENT | Errno::NODEV) => {}
-            Err(errno) => return Err(Error::os(format!("cannot list {}", group.path().display()), errno)),
-        }
-    }
+    collect(group, &mut pids)?;
     Ok(pids)
+}
+
+fn collect(group: &Directory, pids: &mut Vec<u32>) -> Result<()> {
+    // A threaded group lists no processes; its domain above it does. One removed meanwhile has none.
+    if let Some(text) = read_procs(group)? {
+        // 0 stands for a process that this pid namespace cannot see.
+        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+    }
+    match group.children() {
+        Ok(children) => children.iter().try_for_each(|child| collect(child, pids)),
+        Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+        Err(errno) => Err(Error::os(format!("cannot list {}", group.path().display()), errno)),
+    }
 }
 
 fn read_procs(group: &Directory) -> Result<Option<String>> {
@@ -85,22 +86,22 @@ fn read_procs(group: &Directory) -> Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
     use std::process::{Command, Stdio};
 
     use testkit::{Need, kernel_test};
 
     use super::*;
-    use crate::directory::CGROUP2;
     use crate::mountinfo::Mounts;
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a test's child")]
     fn a_kernel_without_cgroup_kill_kills_each_and_leaves_the_group_thawed() {
         kernel_test(&[Need::Root], || {
-            let root = Directory::mount(&Mounts::read().unwrap().v2().unwrap(), CGROUP2).unwrap();
-            let name = format!("isolate-test-kill-{}", std::process::id());
-            let group = root.make(name.as_ref()).unwrap();
-            let inner = group.make("inner".as_ref()).unwrap();
+            let mounts = Mounts::read().unwrap();
+            let make = |names: &[OsString]| Directory::make_below(mounts.unified().unwrap(), names).unwrap();
+            let name = OsString::from(format!("isolate-test-kill-{}", std::process::id()));
+            let (group, inner) = (make(&[name.clone()]), make(&[name, "inner".into()]));
             let mut children: Vec<_> = (0..5)
                 .map(|_| {
                     Command::new("/bin/sh").args(["-c", "read go"]).stdin(Stdio::piped()).spawn().unwrap()

@@ -3,25 +3,51 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Error, ErrorKind, Result};
 
 /// One mount of a control group hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mount {
+    /// As `STATX_MNT_ID` tells it.
+    pub(crate) id: u64,
+    /// Major and minor number of the file system.
+    pub(crate) device: (u32, u32),
+    pub(crate) point: PathBuf,
     /// Which group is its root: `/`, or `/..` and the like in a cgroup namespace that is deeper.
-    root: Vec<u8>,
-    point: PathBuf,
+    pub(crate) root: Vec<u8>,
     /// Of cgroup v1: its controllers. Of v2: `None`.
-    controllers: Option<Vec<String>>,
-    read_only: bool,
+    pub(crate) controllers: Option<Vec<String>>,
+    pub(crate) read_only: bool,
 }
 
 /// The control group hierarchies that the calling thread sees.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mounts(Vec<Mount>);
 
 impl Mounts {
+    /// Does what is wanted with the mounts as they were, and where that fails because they are others by now, with those.
+    ///
+    /// Reading the table takes as long as making a group does. What was opened of a mount says whether it is the one that the table
+    /// named ([`Directory`](crate::directory::Directory)), so that an old table is an error and never another place.
+    pub(crate) fn with<T>(wanted: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        static KNOWN: Mutex<Option<Arc<Mounts>>> = Mutex::new(None);
+        let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let done = known.as_ref().map(|known| wanted(known));
+        match done {
+            Some(Ok(done)) => Ok(done),
+            done => {
+                let now = Arc::new(Self::read()?);
+                if let (Some(Err(error)), true) = (done, known.as_ref() == Some(&now)) {
+                    return Err(error);
+                }
+                *KNOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&now));
+                wanted(&now)
+            }
+        }
+    }
+
     /// Of the calling *thread*: it may be in another mount namespace than the process's first.
     pub(crate) fn read() -> Result<Self> {
         const FILE: &str = "/proc/thread-self/mountinfo";
@@ -36,32 +62,43 @@ impl Mounts {
         Self(table.split(|byte| *byte == b'\n').filter_map(parse_line).collect())
     }
 
-    /// Where cgroup v2 is mounted.
-    pub(crate) fn v2(&self) -> Option<PathBuf> {
+    /// The mount of cgroup v2.
+    pub(crate) fn v2(&self) -> Option<&Mount> {
         self.best(|mount| mount.controllers.is_none())
     }
 
-    /// Where the cgroup v1 hierarchy with this controller is mounted.
-    pub(crate) fn v1(&self, controller: &str) -> Option<PathBuf> {
+    /// As [`v2`](Self::v2); without it nothing is to be had.
+    pub(crate) fn unified(&self) -> Result<&Mount> {
+        self.v2().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "cgroup v2 is not mounted")
+                .with_hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+        })
+    }
+
+    /// The mount of the cgroup v1 hierarchy with this controller.
+    pub(crate) fn v1(&self, controller: &str) -> Option<&Mount> {
         self.best(|mount| {
             mount.controllers.as_ref().is_some_and(|names| names.iter().any(|name| name == controller))
         })
     }
 
     /// A mount of the whole hierarchy that can be written, if there is one.
-    fn best(&self, wanted: impl Fn(&Mount) -> bool) -> Option<PathBuf> {
+    fn best(&self, wanted: impl Fn(&Mount) -> bool) -> Option<&Mount> {
         self.0
             .iter()
             .filter(|mount| wanted(mount))
             .min_by_key(|mount| (mount.read_only, mount.root != b"/", mount.root.len()))
-            .map(|mount| mount.point.clone())
     }
 }
 
 /// `36 35 98:0 /root /point rw,noatime master:1 - cgroup2 source rw,options`.
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let root = fields.nth(3)?;
+    let id = text(fields.next()?).parse().ok()?;
+    let device = text(fields.nth(1)?);
+    let (major, minor) = device.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let root = fields.next()?;
     let point = fields.next()?;
     let options = fields.next()?;
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
@@ -74,7 +111,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     };
     let read_only = options.split(|byte| *byte == b',').any(|option| option == b"ro");
     let point = PathBuf::from(OsString::from_vec(unescape(point)));
-    Some(Mount { root: unescape(root), point, controllers, read_only })
+    Some(Mount { id, device, point, root: unescape(root), controllers, read_only })
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -108,6 +145,10 @@ mod tests {
 
     use super::*;
 
+    fn point(mount: Option<&Mount>) -> Option<&Path> {
+        mount.map(|mount| &*mount.point)
+    }
+
     #[test]
     fn a_hybrid_host_has_v2_apart_from_its_v1_controllers() {
         let mounts = Mounts::parse(
@@ -116,9 +157,9 @@ mod tests {
               35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
               41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n",
         );
-        assert_eq!(mounts.v2().as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
-        assert_eq!(mounts.v1("cpu").as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
-        assert_eq!(mounts.v1("memory").as_deref(), Some(Path::new("/sys/fs/cgroup/memory")));
+        assert_eq!(point(mounts.v2()), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(point(mounts.v1("cpu")), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
+        assert_eq!(point(mounts.v1("memory")), Some(Path::new("/sys/fs/cgroup/memory")));
         assert_eq!(mounts.v1("pids"), None);
     }
 
@@ -129,13 +170,13 @@ mod tests {
               2 0 0:1 /part /b rw - cgroup2 c rw\n\
               3 0 0:1 / /c\\040d rw - cgroup2 c rw\n",
         );
-        assert_eq!(mounts.v2().as_deref(), Some(Path::new("/c d")));
+        assert_eq!(point(mounts.v2()), Some(Path::new("/c d")));
     }
 
     #[test]
     fn the_hosts_mount_is_used_from_inside_a_cgroup_namespace() {
         let mounts = Mounts::parse(b"41 31 0:38 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-        assert_eq!(mounts.v2().as_deref(), Some(Path::new("/sys/fs/cgroup")));
+        assert_eq!(point(mounts.v2()), Some(Path::new("/sys/fs/cgroup")));
     }
 
     #[test]

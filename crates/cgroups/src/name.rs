@@ -53,10 +53,6 @@ impl Name {
         &self.0
     }
 
-    pub(crate) fn leaf(&self) -> &OsStr {
-        self.0.last().map_or(OsStr::new(""), OsString::as_os_str)
-    }
-
     pub(crate) fn path(&self) -> PathBuf {
         self.0.iter().collect()
     }
@@ -99,7 +95,7 @@ mod tests {
     fn plain_and_nested_names_are_taken_apart() {
         let name = Name::parse(Path::new("a/b.slice/c-1")).unwrap();
         assert_eq!(name.parents(), ["a", "b.slice"]);
-        assert_eq!(name.leaf(), "c-1");
+        assert_eq!(name.components(), ["a", "b.slice", "c-1"]);
         assert_eq!(name.path(), Path::new("a/b.slice/c-1"));
         let plain = Name::parse(Path::new("..a")).unwrap();
         assert!(plain.parents().is_empty());

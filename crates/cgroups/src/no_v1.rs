@@ -7,26 +7,16 @@ use crate::directory::Directory;
 use crate::mountinfo::Mounts;
 use crate::name::Name;
 use crate::reader::What;
+use crate::setting::Open;
 use crate::{Controller, Limits, Result};
 
-/// The controllers that limits need.
-pub(crate) const CONTROLLERS: [Controller; 3] = [Controller::Memory, Controller::Cpu, Controller::Pids];
-
-/// Those that are made when they are wanted.
-pub(crate) mod later {
-    use crate::setting::Setting;
-    use crate::{Controller, Limits, Result};
-
-    #[expect(clippy::unnecessary_wraps, reason = "the signature of v1/later.rs")]
-    pub(crate) fn settings(_: &Limits, _: Controller) -> Result<Vec<Setting>> {
-        Ok(Vec::new())
-    }
+#[expect(clippy::unnecessary_wraps, reason = "the signature of v1/settings.rs")]
+pub(crate) fn open_settings<'g>(_: &Limits, _: Controller, _: &'g Directory) -> Result<Vec<Open<'g>>> {
+    Ok(Vec::new())
 }
 
 #[derive(Debug)]
 pub(crate) struct Groups;
-
-pub(crate) struct Before;
 
 #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "the signatures of v1.rs")]
 impl Groups {
@@ -46,24 +36,8 @@ impl Groups {
         None
     }
 
-    pub(crate) fn has(&self, _: Controller) -> bool {
-        false
-    }
-
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Directory> {
         std::iter::empty()
-    }
-
-    pub(crate) fn set(&self, _: Controller, _: &Limits) -> Result<()> {
-        Ok(())
-    }
-
-    pub(crate) fn before(&self, _: Controller) -> Result<Before> {
-        Ok(Before)
-    }
-
-    pub(crate) fn put_back(&self, _: &Before) -> Result<()> {
-        Ok(())
     }
 
     pub(crate) fn add(&self, _: u32) -> Result<()> {

@@ -181,7 +181,8 @@ impl File {
                 buffer.resize(2 * length, 0);
             }
             match retry_on_intr(|| pread(&self.fd, &mut buffer[length..], length as u64)) {
-                Ok(0) => return Ok(Some(length)),
+                // The kernel fills what it is given as long as there is more (seq_read_iter in fs/seq_file.c).
+                Ok(n) if n == 0 || n < (buffer.len() - length) / 2 => return Ok(Some(length + n)),
                 Ok(n) => length += n,
                 Err(Errno::OPNOTSUPP) => return Ok(None),
                 Err(errno) => return Err(errno),

@@ -1,11 +1,12 @@
 //! One value of one file: written, read back, and put back where a later one is refused.
 
 use std::borrow::Cow;
+use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, retry_on_intr, write};
 
 use crate::directory::{Directory, text};
-use crate::{Bytes, Controller, Error, ErrorKind, Result};
+use crate::{Bytes, Controller, Error, ErrorKind, Result, swap};
 
 /// A value for a file of a group.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +15,18 @@ pub(crate) struct Setting {
     pub(crate) file: Cow<'static, str>,
     pub(crate) value: String,
     pub(crate) held: Held,
-    /// What gives the file, where the kernel has not got it.
-    pub(crate) wants: &'static str,
+    pub(crate) absent: Absent,
+    /// What to do where the kernel refuses a value with this.
+    pub(crate) refused: Option<(Errno, &'static str)>,
+}
+
+/// What it means that the kernel has not got the file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Absent {
+    /// An error, and this gives it.
+    Wants(&'static str),
+    /// Swap is not counted: for a limit that somebody asked for an error where the machine swaps.
+    Swap(Option<Bytes>),
 }
 
 /// What the kernel must say it holds, after a write.
@@ -32,74 +43,96 @@ pub(crate) enum Held {
     Derived(&'static str),
 }
 
-/// What a file held before a setting.
+/// A setting whose file is open, and has said what it holds: that it is missing is known before anything is written.
 #[derive(Debug)]
-pub(crate) struct Before {
-    file: Cow<'static, str>,
-    value: String,
+pub(crate) struct Open<'g> {
+    group: &'g Directory,
+    fd: OwnedFd,
+    setting: Setting,
+    /// The whole text of the file, or of the one that it is derived from.
+    before: String,
 }
 
 impl Setting {
-    /// Writes it and reads it back: a limit that the kernel made weaker is an error. What the file held before is in `before` as soon
-    /// as it may be another.
-    pub(crate) fn carry_out(&self, group: &Directory, before: &mut Vec<Before>) -> Result<()> {
-        let path = || group.path().join(&*self.file).display().to_string();
-        let refused = |errno| Error::os(format!("cannot write {} to {}", self.value, path()), errno);
+    /// `None` where there is nothing to do.
+    pub(crate) fn open(self, group: &Directory) -> Result<Option<Open<'_>>> {
         let fd = match group.open_both(&self.file) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::OPNOTSUPP) => {
-                let what = format!("cannot write {} to {}: the kernel has no such file", self.value, path());
-                return Err(Error::new(ErrorKind::Unsupported, what).with_hint(self.wants));
+                return match self.absent {
+                    Absent::Swap(asked) => swap::without_accounting(asked, &self.file).map(|()| None),
+                    Absent::Wants(hint) => {
+                        let what = format!("{}: the kernel has no such file", self.cannot_write(group));
+                        Err(Error::new(ErrorKind::Unsupported, what).with_hint(hint))
+                    }
+                };
             }
-            Err(errno) => return Err(refused(errno)),
+            Err(errno) => return Err(Error::os(self.cannot_write(group), errno)),
         };
-        let read = || text(&fd).map_err(|errno| Error::os(format!("cannot read {}", path()), errno));
-        before.push(match self.held {
-            Held::Derived(file) => self.before(file.into(), &group.read(file)?),
-            _ => self.before(self.file.clone(), &read()?),
-        });
-        retry_on_intr(|| write(&fd, self.value.as_bytes())).map_err(refused)?;
-        self.held.check(&read()?, &self.value, path)
+        let before = match self.held {
+            Held::Derived(file) => group.read(file)?,
+            _ => read(&fd, group, &self.file)?,
+        };
+        Ok(Some(Open { group, fd, setting: self, before }))
     }
 
-    fn before(&self, file: Cow<'static, str>, text: &str) -> Before {
-        let value = match self.held {
-            Held::Line(none) => {
-                let key = first_word(&self.value);
-                let line = text.lines().find(|line| first_word(line) == key);
-                line.map_or_else(|| format!("{key} {none}"), str::to_owned)
-            }
-            _ => text.trim().to_owned(),
-        };
-        Before { file, value }
+    fn cannot_write(&self, group: &Directory) -> String {
+        format!("cannot write {} to {}", self.value, group.path().join(&*self.file).display())
     }
 }
 
-impl Before {
-    pub(crate) fn put_back(&self, group: &Directory) -> Result<()> {
-        // An empty set is written as a line without anything.
-        let value = if self.value.is_empty() { "\n" } else { &self.value };
-        group.write(&self.file, value)
+impl Open<'_> {
+    pub(crate) fn controller(&self) -> Controller {
+        self.setting.controller
     }
+
+    /// What the file held when it was opened.
+    pub(crate) fn before(&self) -> &str {
+        self.before.trim()
+    }
+
+    /// Writes it and reads it back: a limit that the kernel made weaker is an error.
+    pub(crate) fn carry_out(&self) -> Result<()> {
+        let Setting { file, value, held, refused, .. } = &self.setting;
+        retry_on_intr(|| write(&self.fd, value.as_bytes())).map_err(|errno| {
+            let error = Error::os(self.setting.cannot_write(self.group), errno);
+            match refused {
+                Some((wanted, hint)) if *wanted == errno => error.with_hint(*hint),
+                _ => error,
+            }
+        })?;
+        let now = read(&self.fd, self.group, file)?;
+        if holds(&now, value, *held, rustix::param::page_size() as u64) {
+            return Ok(());
+        }
+        let path = self.group.path().join(&**file);
+        let what = format!("wrote {value} to {}, which now holds {}", path.display(), now.trim());
+        Err(Error::new(ErrorKind::NotApplied, what))
+    }
+
+    /// Writes what was held before.
+    pub(crate) fn put_back(&self) -> Result<()> {
+        let Setting { file, value, held, .. } = &self.setting;
+        let (file, before) = match held {
+            Held::Line(none) => {
+                let key = first_word(value);
+                let line = self.before.lines().find(|line| first_word(line) == key);
+                (&**file, line.map_or_else(|| format!("{key} {none}"), str::to_owned))
+            }
+            Held::Derived(from) => (*from, self.before().to_owned()),
+            _ => (&**file, self.before().to_owned()),
+        };
+        // An empty set is written as a line without anything.
+        self.group.write(file, if before.is_empty() { "\n" } else { &before })
+    }
+}
+
+fn read(fd: &OwnedFd, group: &Directory, file: &str) -> Result<String> {
+    text(fd).map_err(|errno| Error::os(format!("cannot read {}", group.path().join(file).display()), errno))
 }
 
 fn first_word(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
-}
-
-impl Held {
-    fn check(self, read: &str, asked: &str, path: impl Fn() -> String) -> Result<()> {
-        if holds(read, asked, self, rustix::param::page_size() as u64) {
-            return Ok(());
-        }
-        let what = format!("wrote {asked} to {}, which now holds {}", path(), read.trim());
-        Err(Error::new(ErrorKind::NotApplied, what))
-    }
-}
-
-#[cfg_attr(not(feature = "cgroup-v1"), expect(dead_code, reason = "cgroup v1 only"))]
-pub(crate) fn verify(group: &Directory, file: &str, asked: &str, held: Held) -> Result<()> {
-    held.check(&group.read(file)?, asked, || group.path().join(file).display().to_string())
 }
 
 fn holds(read: &str, asked: &str, held: Held, machines: u64) -> bool {

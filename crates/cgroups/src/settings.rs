@@ -3,16 +3,15 @@
 use std::borrow::Cow;
 
 use crate::cpu::share_us;
-use crate::directory::Directory;
 use crate::limits::{cpuset, others};
-use crate::setting::{Held, Setting};
+use crate::setting::{Absent, Held, Setting};
 use crate::{Bytes, Controller, Limits, Result, swap};
 
 /// For one controller, in the order in which they are written.
-pub(crate) fn of(limits: &Limits, controller: Controller, group: &Directory) -> Result<Vec<Setting>> {
+pub(crate) fn of(limits: &Limits, controller: Controller) -> Result<Vec<Setting>> {
     let mut list = List { controller, settings: Vec::new() };
     match controller {
-        Controller::Memory => memory(limits, group, &mut list)?,
+        Controller::Memory => memory(limits, &mut list),
         Controller::Cpu => cpu(limits, &mut list),
         Controller::Cpuset => cpuset(limits, &mut list),
         Controller::Io => io(limits, &mut list)?,
@@ -47,7 +46,14 @@ struct List {
 
 impl List {
     fn add(&mut self, file: impl Into<Cow<'static, str>>, value: String, held: Held, wants: &'static str) {
-        self.settings.push(Setting { controller: self.controller, file: file.into(), value, held, wants });
+        self.settings.push(Setting {
+            controller: self.controller,
+            file: file.into(),
+            value,
+            held,
+            absent: Absent::Wants(wants),
+            refused: None,
+        });
     }
 
     fn bytes(
@@ -66,8 +72,7 @@ impl List {
 
 const MEMORY: &str = "use a kernel with CONFIG_MEMCG";
 
-fn memory(limits: &Limits, group: &Directory, list: &mut List) -> Result<()> {
-    const SWAP: &str = "memory.swap.max";
+fn memory(limits: &Limits, list: &mut List) {
     if let Some(whole) = limits.oom_group {
         list.add(
             "memory.oom.group",
@@ -81,13 +86,12 @@ fn memory(limits: &Limits, group: &Directory, list: &mut List) -> Result<()> {
     list.bytes("memory.zswap.max", limits.zswap, 0, "memory.zswap.max needs Linux 5.19 with CONFIG_ZSWAP");
     list.bytes("memory.swap.high", limits.swap_high, 0, "memory.swap.high needs Linux 5.8 with CONFIG_SWAP");
     // Before memory: what is reclaimed for the new limit must not move to swap.
-    match swap::wanted(limits) {
-        Some(beyond) if group.has(SWAP) => list.bytes(SWAP, Some(beyond), 0, "use a kernel with CONFIG_SWAP"),
-        _ => swap::without_accounting(limits, SWAP)?,
+    list.bytes("memory.swap.max", swap::wanted(limits), 0, MEMORY);
+    if let Some(swap) = list.settings.last_mut().filter(|last| last.file == "memory.swap.max") {
+        swap.absent = Absent::Swap(limits.get_swap());
     }
     list.bytes("memory.high", limits.memory_high, 0, MEMORY);
     list.bytes("memory.max", limits.memory, 0, MEMORY);
-    Ok(())
 }
 
 fn cpu(limits: &Limits, list: &mut List) {

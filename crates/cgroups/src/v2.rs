@@ -5,22 +5,18 @@ use std::ffi::OsString;
 use rustix::io::Errno;
 
 use crate::directory::Directory;
+use crate::mountinfo::Mounts;
 use crate::{Controller, Error, ErrorKind, Result};
 
 const FILE: &str = "cgroup.subtree_control";
 
-/// Whether this group has the controller.
-pub(crate) fn has(group: &Directory, controller: Controller) -> Result<bool> {
-    Ok(lists(&group.read("cgroup.controllers")?, controller))
-}
-
 /// Hands a controller down from the mount's root to the groups below the last of `parents`. `false` if the root
 /// has not got it.
-pub(crate) fn enable(root: &Directory, parents: &[OsString], controller: Controller) -> Result<bool> {
-    if !enable_below(root, controller)? {
+pub(crate) fn enable(mounts: &Mounts, parents: &[OsString], controller: Controller) -> Result<bool> {
+    let mut at = Directory::below(mounts.unified()?, &[])?;
+    if !enable_below(&at, controller)? {
         return Ok(false);
     }
-    let mut at = root.descend(&[])?;
     for name in parents {
         at = at.child(name)?;
         if !enable_below(&at, controller)? {
@@ -30,34 +26,11 @@ pub(crate) fn enable(root: &Directory, parents: &[OsString], controller: Control
     Ok(true)
 }
 
-/// Hands down what is there of these, as far as it can be: without a limit nobody misses the rest, and whoever sets one tries again
-/// and is told.
-pub(crate) fn enable_what_is_there(
-    root: &Directory,
-    parents: &[OsString],
-    controllers: &[Controller],
-) -> Result<()> {
-    let mut at = root.descend(&[])?;
-    let mut below = parents.iter();
-    loop {
-        let on = at.read(FILE)?;
-        let off: Vec<_> = controllers.iter().filter(|controller| !lists(&on, **controller)).collect();
-        if !off.is_empty() {
-            let there = at.read("cgroup.controllers")?;
-            for controller in off.into_iter().filter(|controller| lists(&there, **controller)) {
-                let _ = enable_below(&at, *controller);
-            }
-        }
-        let Some(name) = below.next() else { return Ok(()) };
-        at = at.child(name)?;
-    }
-}
-
 fn enable_below(group: &Directory, controller: Controller) -> Result<bool> {
     if lists(&group.read(FILE)?, controller) {
         return Ok(true);
     }
-    if !has(group, controller)? {
+    if !lists(&group.read("cgroup.controllers")?, controller) {
         return Ok(false);
     }
     // The kernel refuses memory here, but for cpu and pids it would turn the group into the root of a threaded

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use isolate_cgroups::{Cgroup, ErrorKind as GroupErrorKind, Limits};
+use isolate_cgroups::{Cgroup, Controller, ErrorKind as GroupErrorKind, Limits};
 use isolate_namespaces::{Held, Namespace};
 use isolate_netns::{NetworkNamespace, Port, Reservation};
 
@@ -168,6 +168,10 @@ fn group_for(name: &str, limits: &Limits, privileged: bool) -> Result<Option<Cgr
         }
         other => other?,
     };
+    // For the figures. Where it cannot be had there are none, and a limit of it is an error.
+    if limits.get_memory().is_none() {
+        let _ = cgroup.enable(&[Controller::Memory]);
+    }
     match cgroup.apply(&with_defaults(limits)) {
         // What nobody asked for by name is not worth a failure where it cannot be had.
         Err(e) if e.kind() == GroupErrorKind::Unsupported && limits.get_pids().is_none() => {
