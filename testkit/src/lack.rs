@@ -14,16 +14,40 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 /// # Panics
 /// Where the kernel has no seccomp filters.
 pub fn without_system_call(number: c_long, errno: c_int) {
-    let statement =
-        |code: u32, jump_if_not: u8, k: u32| sock_filter { code: code as u16, jt: 0, jf: jump_if_not, k };
-    // The number is the first field of struct seccomp_data.
-    let mut filter = [
-        statement(BPF_LD | BPF_W | BPF_ABS, 0, 0),
-        statement(BPF_JMP | BPF_JEQ | BPF_K, 1, u32::try_from(number).expect("a number of a system call")),
-        statement(BPF_RET | BPF_K, 0, SECCOMP_RET_ERRNO | errno.unsigned_abs()),
-        statement(BPF_RET | BPF_K, 0, SECCOMP_RET_ALLOW),
-    ];
-    let program = sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    refuse(&[(NUMBER, number.try_into().expect("a number of a system call"))], errno);
+}
+
+/// From now on write(2) of so many bytes fails with this error on the calling thread and whatever it starts.
+///
+/// # Panics
+/// Where the kernel has no seccomp filters.
+pub fn without_writes_of(bytes: u32, errno: c_int) {
+    let write = libc::SYS_write.try_into().expect("a number of a system call");
+    refuse(&[(NUMBER, write), (COUNT, bytes)], errno);
+}
+
+/// Places in struct seccomp_data: the number of the call, and the low half of its third argument.
+const NUMBER: u32 = 0;
+const COUNT: u32 = 32;
+
+/// Refuses what has all these numbers in these places.
+fn refuse(conditions: &[(u32, u32)], errno: c_int) {
+    let statement = |code: u32, jump_if_not: usize, k: u32| sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: jump_if_not as u8,
+        k,
+    };
+    let mut filter = Vec::new();
+    for (n, (place, number)) in conditions.iter().enumerate() {
+        filter.push(statement(BPF_LD | BPF_W | BPF_ABS, 0, *place));
+        // Over the rest of the conditions and the refusal.
+        let rest = 2 * (conditions.len() - n) - 1;
+        filter.push(statement(BPF_JMP | BPF_JEQ | BPF_K, rest, *number));
+    }
+    filter.push(statement(BPF_RET | BPF_K, 0, SECCOMP_RET_ERRNO | errno.unsigned_abs()));
+    filter.push(statement(BPF_RET | BPF_K, 0, SECCOMP_RET_ALLOW));
+    let program = sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: `program` and the filter it points to live until the kernel has copied them.
     let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     assert_eq!(set, 0, "a seccomp filter: {}", std::io::Error::last_os_error());

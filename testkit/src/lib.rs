@@ -32,6 +32,6 @@ mod sys;
 mod world;
 
 pub use busybox::busybox_root;
-pub use lack::{HiddenMounts, without_system_call};
+pub use lack::{HiddenMounts, without_system_call, without_writes_of};
 pub use need::{Need, rootfs};
 pub use world::{kernel_test, scratch};

@@ -125,6 +125,11 @@ impl Directory {
         Ok(children)
     }
 
+    /// Whether somebody has removed it: then it has none of its files.
+    pub(crate) fn is_gone(&self) -> bool {
+        !self.has("cgroup.procs")
+    }
+
     pub(crate) fn has(&self, file: &str) -> bool {
         statat(&self.fd, file, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }

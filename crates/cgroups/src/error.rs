@@ -78,8 +78,10 @@ impl Error {
             _ => ErrorKind::Kernel,
         };
         let error = Self { kind, what: what.into(), errno: Some(errno.raw_os_error()), hint: None };
-        match kind {
-            ErrorKind::PermissionDenied => error.with_hint(
+        match errno {
+            Errno::ROFS => error.with_hint("it is mounted read-only here"),
+            Errno::NODEV => error.with_hint("somebody has removed the group"),
+            _ if kind == ErrorKind::PermissionDenied => error.with_hint(
                 "control groups belong to root: run as root, or in a group that was delegated to you",
             ),
             _ => error,

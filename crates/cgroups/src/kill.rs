@@ -26,7 +26,7 @@ pub(crate) fn kill(group: &Directory) -> Result<()> {
 /// process of cgroup v2 dies of SIGKILL as it stands.
 fn kill_each(group: &Directory) -> Result<()> {
     const ROUNDS: u32 = 100;
-    if !group.has("cgroup.procs") {
+    if group.is_gone() {
         return Ok(());
     }
     let events = Events::open(group)?;

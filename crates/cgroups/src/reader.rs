@@ -121,6 +121,11 @@ impl StatsReader {
                 }
             }
         }
+        if files.is_empty() && group.is_gone() {
+            return Err(
+                Error::os(format!("cannot read {}", group.path().display()), Errno::NODEV).about(subject)
+            );
+        }
         Ok(Self { files, buffer: vec![0; 8192], subject })
     }
 

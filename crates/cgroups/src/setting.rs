@@ -58,6 +58,9 @@ impl Setting {
     pub(crate) fn open(self, group: &Directory) -> Result<Option<Open<'_>>> {
         let fd = match group.open_both(&self.file) {
             Ok(fd) => fd,
+            Err(Errno::NOENT) if group.is_gone() => {
+                return Err(Error::os(self.cannot_write(group), Errno::NODEV));
+            }
             Err(Errno::NOENT | Errno::OPNOTSUPP) => {
                 return match self.absent {
                     Absent::Swap(asked) => swap::without_accounting(asked, &self.file).map(|()| None),

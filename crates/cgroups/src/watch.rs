@@ -26,9 +26,15 @@ struct Watched {
 impl Watched {
     fn open(group: &Directory, file: &str) -> Result<Self> {
         let path = group.path().join(file);
-        let fd = group
-            .open_read(file)
-            .map_err(|errno| missing(Error::os(format!("cannot read {}", path.display()), errno)))?;
+        let fd = group.open_read(file).map_err(|errno| {
+            let what = format!("cannot read {}", path.display());
+            match errno {
+                Errno::NOENT if group.is_gone() => Error::os(what, Errno::NODEV),
+                Errno::NOENT => Error::new(ErrorKind::Unsupported, format!("{what}: the group has no such file"))
+                    .with_hint("on cgroup v1, or without its controller, a group has no such events: boot with systemd.unified_cgroup_hierarchy=1"),
+                errno => Error::os(what, errno),
+            }
+        })?;
         Ok(Self { fd, path })
     }
 
@@ -57,14 +63,6 @@ impl Watched {
                 Err(errno) => return Err(Error::os(format!("cannot poll {}", self.path.display()), errno)),
             }
         }
-    }
-}
-
-fn missing(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::NotFound => Error::new(ErrorKind::Unsupported, error.to_string())
-            .with_hint("on cgroup v1, or without its controller, a group has no such events: boot with systemd.unified_cgroup_hierarchy=1"),
-        _ => error,
     }
 }
 
@@ -231,6 +229,9 @@ impl WatchPressure {
         let path = group.path().join(&file);
         let fd = match group.open_both(&file) {
             Ok(fd) => fd,
+            Err(Errno::NOENT) if group.is_gone() => {
+                return Err(Error::os(format!("cannot write to {}", path.display()), Errno::NODEV));
+            }
             Err(errno @ (Errno::NOENT | Errno::OPNOTSUPP)) => return Err(no_pressure(&path, errno)),
             Err(errno) => return Err(Error::os(format!("cannot write to {}", path.display()), errno)),
         };

@@ -6,6 +6,7 @@
 mod child;
 mod devices;
 mod effects;
+mod failures;
 mod lifecycle;
 mod limits;
 mod processes;
