@@ -15,7 +15,7 @@ use crate::name::Name;
 use crate::reader::{Memory, StatsReader, What};
 use crate::watch::{Resource, Share, WatchMemory, WatchPressure, WatchState};
 use crate::{
-    Controller, DeviceRule, Error, ErrorKind, Limits, Result, apply, bpf, devices, kill, remove, v1,
+    Controller, DeviceRule, Error, ErrorKind, Limits, Result, apply, bpf, devices, kill, own, remove, v1,
 };
 
 /// How long [`Cgroup::remove`] waits for killed processes to be gone.
@@ -85,6 +85,33 @@ impl Cgroup {
                 Err(error)
             }
         }
+    }
+
+    /// Where this process may make groups without being root: the name of a group below which [`create`](Self::create) works.
+    ///
+    /// That is the calling thread's own group of cgroup v2, or the nearest above it that is the same user's and has no process: the
+    /// kernel lets only such a one hand controllers down (cgroups(7), "no internal processes"), and nobody is moved for it. `None` for a
+    /// process in the hierarchy's root, in a mount that does not show its group, and without cgroup v2. Whether the group is really
+    /// this user's, `create` says.
+    ///
+    /// A group is delegated by `systemd-run --user --scope -p Delegate=yes PROGRAM`, or in a unit by `Delegate=yes` with
+    /// `DelegateSubgroup=NAME`, which leaves the group above free of processes; or by root, who hands over the directory with its
+    /// `cgroup.procs`, `cgroup.threads` and `cgroup.subtree_control` (cgroup-v2.rst, "Delegation").
+    ///
+    /// ```no_run
+    /// use isolate_cgroups::{Bytes, Cgroup, Limits};
+    ///
+    /// let here = Cgroup::delegated()?.unwrap_or_default();
+    /// let group = Cgroup::create(here.join("build-42"))?;
+    /// group.apply(&Limits::new().memory(Bytes::gib(1)))?;
+    /// # Ok::<(), isolate_cgroups::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When /proc or the group cannot be read.
+    pub fn delegated() -> Result<Option<PathBuf>> {
+        Mounts::with(own::delegated)
     }
 
     /// Opens an existing group: by name, as [`create`](Self::create), or by its [`path`](Self::path).
@@ -174,11 +201,7 @@ impl Cgroup {
         if rules.len() > MOST {
             return Err(Error::invalid(format!("{}: {} rules, the most is {MOST}", said(), rules.len())));
         }
-        let refused = |errno| match errno {
-            Errno::INVAL | Errno::NOSYS => Error::new(ErrorKind::Unsupported, format!("{}: {errno}", said()))
-                .with_hint("use a kernel with CONFIG_CGROUP_BPF"),
-            errno => Error::os(said(), errno),
-        };
+        let refused = |errno| devices::refused(said(), errno);
         let program = bpf::load(&devices::program(rules)).map_err(refused)?;
         let mut attached = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         bpf::attach(self.group.as_fd(), &program, attached.as_ref()).map_err(refused)?;

@@ -1,7 +1,7 @@
 //! What this machine can limit, and what to do about the rest.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::directory::Directory;
 use crate::mountinfo::Mounts;
@@ -126,10 +126,11 @@ impl fmt::Display for Controller {
 pub struct Controllers {
     /// The mount of cgroup v2 has a group above it that this thread may not see.
     delegated: bool,
-    v2_point: Option<String>,
+    v2_point: Option<PathBuf>,
     /// `cgroup.controllers` of the mount's root.
     v2: Vec<String>,
-    v1: Vec<Controller>,
+    /// Those on cgroup v1, and where.
+    v1: Vec<(Controller, PathBuf)>,
     kernel: (u32, u32),
     /// Compiled in, and switched off on the kernel's command line.
     disabled: Vec<String>,
@@ -148,7 +149,7 @@ impl Controllers {
 
     /// Where cgroup v2 is mounted, if it is.
     #[must_use]
-    pub fn mount_point() -> Option<std::path::PathBuf> {
+    pub fn mount_point() -> Option<PathBuf> {
         Mounts::read().ok()?.v2().map(|mount| mount.point.clone())
     }
 
@@ -158,14 +159,16 @@ impl Controllers {
             Some(root) => root.read("cgroup.controllers")?.split_whitespace().map(str::to_owned).collect(),
             None => Vec::new(),
         };
-        let is_on_v1 =
-            |controller: &Controller| controller.v1_name().is_some_and(|name| mounts.v1(name).is_some());
+        let on_v1 = |controller: Controller| {
+            let mount = controller.v1_name().and_then(|name| mounts.v1(name))?;
+            Some((controller, mount.point.clone()))
+        };
         Ok(Self {
             // The machine's own root has no such file (cgroup-v2.rst, "Core Interface Files").
             delegated: root.as_ref().is_some_and(|root| root.has("cgroup.events")),
-            v2_point: root.map(|root| root.path().display().to_string()),
+            v2_point: root.map(|root| root.path().to_owned()),
             v2,
-            v1: Controller::ALL.into_iter().filter(is_on_v1).collect(),
+            v1: Controller::ALL.into_iter().filter_map(on_v1).collect(),
             kernel: kernel(&rustix::system::uname().release().to_string_lossy()),
             disabled: disabled(&std::fs::read_to_string(Path::new("/proc/cgroups")).unwrap_or_default()),
         })
@@ -183,9 +186,23 @@ impl Controllers {
         };
         match on_v2 {
             true => Availability::V2,
-            false if self.v1.contains(&controller) => Availability::V1,
+            false if self.point_on_v1(controller).is_some() => Availability::V1,
             false => Availability::Missing,
         }
+    }
+
+    /// The mount of the hierarchy that has it.
+    #[must_use]
+    pub fn point(&self, controller: Controller) -> Option<&Path> {
+        match self.get(controller) {
+            Availability::V2 => self.v2_point.as_deref(),
+            Availability::V1 => self.point_on_v1(controller),
+            Availability::Missing => None,
+        }
+    }
+
+    fn point_on_v1(&self, controller: Controller) -> Option<&Path> {
+        self.v1.iter().find(|(on_v1, _)| *on_v1 == controller).map(|(_, point)| &**point)
     }
 
     /// The one line that gives what is missing; `None` where nothing is.
@@ -202,7 +219,7 @@ impl Controllers {
                 let (major, minor) = controller.since();
                 Some(format!("{name} needs Linux {major}.{minor}"))
             }
-            (_, Controller::OomGroup) if self.v1.contains(&Controller::Memory) => {
+            (_, Controller::OomGroup) if self.point_on_v1(Controller::Memory).is_some() => {
                 Some(format!("the memory controller is on cgroup v1, which has no {name}: {UNIFIED}"))
             }
             (
@@ -227,6 +244,7 @@ impl Controllers {
             }
             None => "mount -t cgroup2 cgroup2 /sys/fs/cgroup".to_owned(),
             Some(point) if self.delegated => {
+                let point = point.display();
                 format!(
                     "{point} is a delegated group without {name}: write +{name} to cgroup.subtree_control above it \
                      (systemd: Delegate=yes)"
@@ -292,9 +310,9 @@ mod tests {
     fn machine(v2: &[&str], v1: &[Controller]) -> Controllers {
         Controllers {
             delegated: false,
-            v2_point: Some("/sys/fs/cgroup".to_owned()),
+            v2_point: Some(PathBuf::from("/sys/fs/cgroup")),
             v2: v2.iter().map(|name| (*name).to_owned()).collect(),
-            v1: v1.to_vec(),
+            v1: v1.iter().map(|controller| (*controller, Path::new("/v1").join(controller.name()))).collect(),
             kernel: (6, 1),
             disabled: Vec::new(),
         }
@@ -315,6 +333,9 @@ mod tests {
         assert_eq!(host.get(Controller::Freezer), Availability::V2);
         assert_eq!(host.get(Controller::Kill), Availability::V2);
         assert_eq!(host.get(Controller::Memory), Availability::V1);
+        assert_eq!(host.point(Controller::Memory), Some(Path::new("/v1/memory")));
+        assert_eq!(host.point(Controller::Kill), Some(Path::new("/sys/fs/cgroup")));
+        assert_eq!(host.point(Controller::OomGroup), None);
         assert_eq!(host.get(Controller::OomGroup), Availability::Missing);
         assert!(host.remedy(Controller::OomGroup).unwrap().contains("systemd.unified_cgroup_hierarchy=1"));
         assert_eq!(host.remedy(Controller::Memory).is_none(), cfg!(feature = "cgroup-v1"));

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, Result};
+use rustix::io::Errno;
+
+use crate::{Error, ErrorKind, Result, bpf};
 
 /// A kind of device node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +43,18 @@ const READ: u32 = 2;
 const WRITE: u32 = 4;
 const ALL: u32 = MKNOD | READ | WRITE;
 
+/// What bpf(2) means by an error.
+pub(crate) fn refused(subject: String, errno: Errno) -> Error {
+    match errno {
+        Errno::INVAL | Errno::NOSYS => Error::new(ErrorKind::Unsupported, format!("{subject}: {errno}"))
+            .with_hint("use a kernel with CONFIG_CGROUP_BPF"),
+        Errno::PERM => Error::os(subject, errno).with_hint(
+            "bpf(2) wants CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, and no seccomp filter in its way",
+        ),
+        errno => Error::os(subject, errno),
+    }
+}
+
 impl DeviceRule {
     /// Character devices: `None` stands for all numbers. They may be read, written and made.
     #[must_use]
@@ -52,6 +66,15 @@ impl DeviceRule {
     #[must_use]
     pub fn block(major: impl Into<Option<u32>>, minor: impl Into<Option<u32>>) -> Self {
         Self { kind: DeviceKind::Block, ..Self::character(major, minor) }
+    }
+
+    /// Whether this process may limit the devices of a group: it loads a program, and closes it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::allow_devices`](crate::Cgroup::allow_devices).
+    pub fn supported() -> Result<()> {
+        bpf::load(&program(&[])).map(drop).map_err(|errno| refused("devices".to_owned(), errno))
     }
 
     /// Opened for reading alone.

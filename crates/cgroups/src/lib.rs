@@ -20,6 +20,7 @@ mod kill;
 mod limits;
 mod mountinfo;
 mod name;
+mod own;
 mod reader;
 mod remove;
 mod setting;

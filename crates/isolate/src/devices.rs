@@ -9,8 +9,8 @@ use rustix::fs::{major, minor};
 use crate::error::{Error, Result};
 
 /// By a program of its group. Where the kernel has none, or another filter around us refuses bpf(2), what is left is that no mount but
-/// /dev takes devices, and that there is no CAP_MKNOD.
-pub(crate) fn allow(cgroup: &Cgroup, given: &[PathBuf]) -> Result<()> {
+/// /dev takes devices, and that nobody can make one there: for who `can_make` them that is an error.
+pub(crate) fn allow(cgroup: &Cgroup, given: &[PathBuf], can_make: bool) -> Result<()> {
     let mut rules = DeviceRule::container().to_vec();
     for path in given {
         let found =
@@ -23,7 +23,9 @@ pub(crate) fn allow(cgroup: &Cgroup, given: &[PathBuf]) -> Result<()> {
         rules.push(rule.without_mknod());
     }
     match cgroup.allow_devices(&rules) {
-        Err(e) if [ErrorKind::Unsupported, ErrorKind::PermissionDenied].contains(&e.kind()) => Ok(()),
+        Err(e) if [ErrorKind::Unsupported, ErrorKind::PermissionDenied].contains(&e.kind()) && !can_make => {
+            Ok(())
+        }
         done => Ok(done?),
     }
 }

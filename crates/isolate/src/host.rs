@@ -202,14 +202,22 @@ fn controllers() -> Vec<Finding> {
     };
     let one = |controller: &Controller| {
         let remedy = controllers.remedy(*controller);
-        let place = match controllers.get(*controller) {
-            Availability::V2 => "on cgroup v2",
-            Availability::V1 => "on cgroup v1",
-            _ => "",
+        let place = match (controllers.get(*controller), controllers.point(*controller)) {
+            (Availability::V1, Some(point)) => format!("on cgroup v1, {}", point.display()),
+            (_, Some(point)) => format!("on cgroup v2, {}", point.display()),
+            (_, None) => String::new(),
         };
         Finding::new(&format!("limit {controller}"), remedy.is_none(), place, remedy)
     };
-    Controller::ALL.iter().map(one).collect()
+    Controller::ALL.iter().map(one).chain([devices()]).collect()
+}
+
+/// By a program of a group: it is no controller.
+fn devices() -> Finding {
+    match isolate_cgroups::DeviceRule::supported() {
+        Ok(()) => Finding::new("limit devices", true, "by bpf(2), on cgroup v2", None),
+        Err(e) => Finding::new("limit devices", false, e.to_string(), e.hint().map(str::to_owned)),
+    }
 }
 
 fn network() -> Vec<Finding> {

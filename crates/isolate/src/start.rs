@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use isolate_cgroups::{Cgroup, Controller, ErrorKind as GroupErrorKind, Limits};
-use isolate_namespaces::{Held, Namespace};
+use isolate_namespaces::{Capabilities, Held, Namespace};
 use isolate_netns::{NetworkNamespace, Port, Reservation};
 
 use crate::attach::Mode;
@@ -117,7 +117,9 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     undo.cgroup = group_for(&group, &builder.limits, privileged)?;
     if let Some(cgroup) = &undo.cgroup {
         if privileged {
-            devices::allow(cgroup, &builder.devices)?;
+            // In a user namespace of its own the kernel makes none.
+            let can_make = owner.is_none() && builder.confinement.capabilities.contains(Capabilities::MKNOD);
+            devices::allow(cgroup, &builder.devices, can_make)?;
         }
         if compiled.joined.is_some() {
             // From another user namespace nothing is born into a group of ours.
@@ -246,37 +248,16 @@ fn connect(lease: &Lease, held: &Held, reservations: &[Reservation]) -> Result<P
 /// delegated to it.
 pub(crate) fn group_name(name: &str, privileged: bool) -> String {
     let own = format!("isolate-{name}-{}", name::random());
-    match delegated().filter(|_| !privileged) {
-        Some(group) => format!("{group}/{own}"),
-        None => own,
+    if privileged {
+        return own;
+    }
+    match Cgroup::delegated() {
+        Ok(Some(group)) => group.join(own).display().to_string(),
+        _ => own,
     }
 }
 
 /// Without the groups above.
 fn leaf(group: &str) -> &str {
     group.rsplit('/').next().unwrap_or(group)
-}
-
-/// The caller's group of cgroup v2, or the nearest above it that is the caller's too and has no process: only such a one can hand
-/// controllers down (cgroups(7), the rule of no internal processes).
-fn delegated() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
-    if own.is_empty() {
-        return None;
-    }
-    let root = isolate_cgroups::Controllers::mount_point()?;
-    let is_ours = |group: &str| {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(root.join(group)).ok();
-        metadata.is_some_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw())
-    };
-    let is_empty = |group: &str| {
-        std::fs::read_to_string(root.join(group).join("cgroup.procs"))
-            .is_ok_and(|pids| pids.trim().is_empty())
-    };
-    let above =
-        std::iter::successors(Some(own.as_str()), |group| group.rsplit_once('/').map(|(above, _)| above));
-    let empty = above.take_while(|group| is_ours(group)).find(|group| is_empty(group)).map(str::to_owned);
-    Some(empty.unwrap_or(own))
 }

@@ -9,6 +9,7 @@ mod effects;
 mod failures;
 mod lifecycle;
 mod limits;
+mod nested;
 mod processes;
 mod readings;
 mod refusals;

@@ -166,5 +166,18 @@ fn a_device_that_is_nobodys_to_use_is_not_to_be_had_by_who_makes_it() {
             .user_namespace(UserNamespace::Host)
             .capabilities(Capabilities::all());
         assert_eq!(printed(given), "opened\n");
+
+        // Where there can be no filter, nobody starts who could make any device.
+        std::thread::scope(|scope| {
+            let without = || {
+                testkit::without_system_call(libc::SYS_bpf, libc::EPERM);
+                let all = sh("true").capabilities(Capabilities::all());
+                let error = all.clone().user_namespace(UserNamespace::Host).start().map(drop).unwrap_err();
+                assert!(error.to_string().contains("devices: "), "{error}");
+                assert!(error.hint().is_some_and(|hint| hint.contains("bpf(2)")), "{error:?}");
+                sh("true").user_namespace(UserNamespace::Host).run().unwrap();
+            };
+            scope.spawn(without).join().unwrap();
+        });
     });
 }
