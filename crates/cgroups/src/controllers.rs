@@ -305,6 +305,8 @@ fn disabled(table: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn machine(v2: &[&str], v1: &[Controller]) -> Controllers {
@@ -369,5 +371,19 @@ mod tests {
         assert_eq!(kernel(""), (0, 0));
         let table = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t1\t1\nmemory\t0\t1\t0\n";
         assert_eq!(disabled(table), ["memory"]);
+    }
+
+    proptest! {
+        #[test]
+        fn releases_and_names_are_read_as_they_were(
+            release: (u16, u16), rest in "[-.a-z][-.a-z0-9]{0,10}",
+            table in proptest::collection::btree_map("[a-z_]{1,10}", any::<bool>(), 0..8),
+        ) {
+            prop_assert_eq!(kernel(&format!("{}.{}{rest}", release.0, release.1)), (release.0.into(), release.1.into()));
+            let line = |(name, on): (&String, &bool)| format!("{name}\t1\t1\t{}\n", u8::from(*on));
+            let printed = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned() + &table.iter().map(line).collect::<String>();
+            let off: Vec<String> = table.into_iter().filter(|(_, on)| !on).map(|(name, _)| name).collect();
+            prop_assert_eq!(disabled(&printed), off);
+        }
     }
 }

@@ -99,6 +99,8 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -106,5 +108,13 @@ mod tests {
         assert_eq!(State::parse("populated 1\nfrozen 0\n"), State { populated: true, frozen: false });
         assert_eq!(State::parse("new 1\nfrozen 1\npopulated 0\n"), State { populated: false, frozen: true });
         assert_eq!(State::parse("populated 11\nx populated 1"), State::default());
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_kernel_prints_is_read_as_it_was(populated: bool, frozen: bool) {
+            let printed = format!("populated {}\nfrozen {}\n", u8::from(populated), u8::from(frozen));
+            prop_assert_eq!(State::parse(&printed), State { populated, frozen });
+        }
     }
 }

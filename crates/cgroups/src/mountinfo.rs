@@ -213,7 +213,41 @@ mod tests {
         assert_eq!(unescape(b"a\\040b\\134c\\9\\04"), b"a b\\c\\9\\04");
     }
 
+    /// As the kernel does (mangle_path in fs/seq_file.c).
+    fn escape(bytes: &[u8]) -> Vec<u8> {
+        let one = |byte: &u8| match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
+            byte => vec![*byte],
+        };
+        bytes.iter().flat_map(one).collect()
+    }
+
     proptest! {
+        #[test]
+        fn a_mount_is_read_as_it_was(
+            id: u32, device: (u32, u32), read_only: bool,
+            root in proptest::collection::vec(1u8.., 0..12), point in proptest::collection::vec(1u8.., 0..12),
+            controllers in proptest::option::of(proptest::collection::vec("[a-z_]{1,8}", 1..4)),
+        ) {
+            let mount = Mount {
+                id: id.into(), device, root, read_only, controllers: controllers.clone(),
+                point: PathBuf::from(OsString::from_vec(point.clone())),
+            };
+            let mut line = format!("{id} 1 {}:{} ", device.0, device.1).into_bytes();
+            line.extend(escape(&mount.root));
+            line.push(b' ');
+            line.extend(escape(&point));
+            let kind = if controllers.is_some() { "cgroup" } else { "cgroup2" };
+            let rw = if read_only { "ro" } else { "rw" };
+            let options = controllers.map_or("rw".to_owned(), |names| format!("rw,{}", names.join(",")));
+            line.extend(format!(" {rw},relatime shared:7 - {kind} {kind} {options}").into_bytes());
+            let read = parse_line(&line).unwrap();
+            // The file system's own options are among the controllers, and no controller has their name.
+            let only = |mount: &Mount| mount.controllers.clone().map(|names| names.into_iter().filter(|name| name != "rw").collect::<Vec<_>>());
+            prop_assert_eq!(only(&read), only(&mount));
+            prop_assert_eq!(Mount { controllers: None, ..read }, Mount { controllers: None, ..mount });
+        }
+
         #[test]
         fn any_table_is_read_without_a_panic(table in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mounts = Mounts::parse(&table);

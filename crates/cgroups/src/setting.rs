@@ -161,6 +161,8 @@ fn holds(read: &str, asked: &str, held: Held, machines: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -173,6 +175,23 @@ mod tests {
         assert!(!holds("max", 8192));
         assert!(!holds("-1", 8192));
         assert!(!holds("", 8192));
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_what_was_asked_for_is_held(asked: u64, read: u64, huge: bool) {
+            let page = if huge { 2 << 20 } else { 4096 };
+            let held = Held::Bytes(Bytes::new(asked), if huge { page } else { 0 });
+            let is = holds(&read.to_string(), &asked.to_string(), held, 4096);
+            prop_assert_eq!(is, asked != u64::MAX && read <= asked && asked - read < page);
+            // What the kernel makes of it, at each edge of a page.
+            for asked in [asked / page * page, asked | (page - 1), (asked / page * page).saturating_add(1)] {
+                if asked < u64::MAX {
+                    let held = Held::Bytes(Bytes::new(asked), if huge { page } else { 0 });
+                    prop_assert!(holds(&(asked / page * page).to_string(), "", held, 4096));
+                }
+            }
+        }
     }
 
     #[test]

@@ -366,6 +366,54 @@ mod tests {
         }
 
         #[test]
+        fn a_file_of_names_and_numbers_is_read_as_it_was(
+            lines in proptest::collection::btree_map("[a-z][a-z_]{0,12}", any::<u64>(), 0..20),
+        ) {
+            let printed: String = lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+            let details = Details::new(&printed);
+            let read: std::collections::BTreeMap<String, u64> =
+                details.iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            prop_assert_eq!(&read, &lines);
+            for (name, value) in &lines {
+                prop_assert_eq!(details.get(name), Some(*value));
+            }
+        }
+
+        #[test]
+        fn processor_time_is_read_as_it_was(values in proptest::collection::vec(any::<u64>(), 8)) {
+            let [usage, user, system, periods, throttled_periods, throttled, bursts, burst] = values[..] else { unreachable!() };
+            let printed = format!(
+                "usage_usec {usage}\nuser_usec {user}\nsystem_usec {system}\nnr_periods {periods}\n\
+                 nr_throttled {throttled_periods}\nthrottled_usec {throttled}\nnr_bursts {bursts}\nburst_usec {burst}\n"
+            );
+            let micros = Duration::from_micros;
+            let expected = CpuStats {
+                usage: micros(usage), user: micros(user), system: micros(system), throttled: micros(throttled),
+                throttled_periods, periods, bursts, burst: micros(burst),
+            };
+            prop_assert_eq!(CpuStats::parse(&printed), expected);
+        }
+
+        #[test]
+        fn devices_of_cgroup_v1_are_read_as_they_were(
+            devices in proptest::collection::btree_map(any::<(u16, u16)>(), any::<[u64; 3]>(), 0..5),
+        ) {
+            let line = |(device, [r, w, d]): (&(u16, u16), &[u64; 3])| {
+                let name = format!("{}:{}", device.0, device.1);
+                format!("{name} Read {r}\n{name} Write {w}\n{name} Sync 1\n{name} Discard {d}\n{name} Total 9\n")
+            };
+            let printed = devices.iter().map(line).collect::<String>() + "Total 9\n";
+            let mut read = Vec::new();
+            io_v1(&printed, true, &mut read);
+            io_v1(&printed, false, &mut read);
+            let expected: Vec<IoStats> = devices.iter().map(|(device, [r, w, d])| IoStats {
+                device: (device.0.into(), device.1.into()), read: Bytes::new(*r), written: Bytes::new(*w),
+                discarded: Bytes::new(*d), reads: *r, writes: *w, discards: *d,
+            }).collect();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
         fn no_text_is_too_odd(text in "\\PC{0,200}") {
             io_v1(&text, true, &mut Vec::new());
             let _ = (io(&text), Details::new(&text).iter().count(), Pressure::parse(&text), CpuStats::parse(&text), key(&text, "x"));

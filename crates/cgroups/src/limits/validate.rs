@@ -147,3 +147,110 @@ fn bytes(name: &str, value: Bytes, least: Bytes) -> Result<()> {
 fn refused(name: &str, value: impl fmt::Display, low: impl fmt::Display, high: impl fmt::Display) -> Error {
     Error::invalid(format!("limit {name}: {value} is not between {low} and {high}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Device, IoMax};
+
+    const PAGE: u64 = 4096;
+    /// Where something changes: nothing, the least, around a page, what the kernel's counters hold, and no limit.
+    const EDGES: [u64; 11] = [
+        0,
+        1,
+        PAGE - 1,
+        PAGE,
+        PAGE + 1,
+        u32::MAX as u64,
+        i64::MAX as u64 - 1,
+        i64::MAX as u64,
+        i64::MAX as u64 + 1,
+        u64::MAX - 1,
+        u64::MAX,
+    ];
+
+    fn is_valid(limits: &Limits) -> bool {
+        limits.validate().is_ok()
+    }
+
+    #[test]
+    fn a_size_is_from_a_page_to_what_the_kernel_counts_or_none() {
+        for value in EDGES {
+            let fits = (PAGE..=i64::MAX as u64).contains(&value) || value == u64::MAX;
+            assert_eq!(is_valid(&Limits::new().memory(value)), fits, "memory {value}");
+            assert_eq!(is_valid(&Limits::new().memory_high(value)), fits, "memory_high {value}");
+            let fits = value <= i64::MAX as u64 || value == u64::MAX;
+            for limits in [
+                Limits::new().memory_low(value),
+                Limits::new().memory_min(value),
+                Limits::new().swap(value),
+                Limits::new().swap_high(value),
+                Limits::new().zswap(value),
+                Limits::new().huge_pages(Bytes::mib(2), value),
+            ] {
+                assert_eq!(is_valid(&limits), fits, "{limits}");
+            }
+            assert_eq!(
+                is_valid(&Limits::new().io_max((8, 0), IoMax::new().read(value))),
+                value > 0,
+                "io_max {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_are_in_the_kernels_ranges() {
+        for (value, fits) in [(0, false), (1, true), (4_194_304, true), (4_194_305, false), (u32::MAX, true)]
+        {
+            assert_eq!(is_valid(&Limits::new().pids(value)), fits, "pids {value}");
+        }
+        for (value, fits) in [(0, false), (1, true), (10_000, true), (10_001, false), (u32::MAX, false)] {
+            assert_eq!(is_valid(&Limits::new().cpu_weight(value)), fits, "weight {value}");
+            assert_eq!(is_valid(&Limits::new().io_weight(value)), fits, "io {value}");
+            assert_eq!(
+                is_valid(&Limits::new().io_device_weight(Device::from((8, 0)), value)),
+                fits,
+                "io {value}"
+            );
+        }
+        for (nice, fits) in [(-21, false), (-20, true), (19, true), (20, false), (i32::MIN, false)] {
+            assert_eq!(is_valid(&Limits::new().cpu_nice(nice)), fits, "nice {nice}");
+        }
+        for (cores, fits) in [
+            (0.0, false),
+            (-1.0, false),
+            (0.000_999, false),
+            (0.001, true),
+            (100_000.0, true),
+            (100_000.1, false),
+            (f64::INFINITY, true),
+            (f64::NEG_INFINITY, false),
+            (f64::NAN, false),
+        ] {
+            assert_eq!(is_valid(&Limits::new().cpus(cores)), fits, "{cores} cores");
+        }
+        for (size, fits) in
+            [(0, false), (1, false), (2048, false), (4096, true), (4097, false), (1 << 30, true)]
+        {
+            assert_eq!(is_valid(&Limits::new().huge_pages(Bytes::new(size), 0)), fits, "pages of {size}");
+        }
+        let burst = |micros| Limits::new().cpus(0.5).cpu_burst(Duration::from_micros(micros));
+        assert!(is_valid(&burst(50_000)) && !is_valid(&burst(50_001)), "no more than the share");
+        assert!(!is_valid(&Limits::new().cpuset([])), "no processor at all");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_is_a_share_that_the_kernel_takes(cores in prop_oneof![0.001..0.02f64, 0.02..100_000.0f64]) {
+            prop_assert!(is_valid(&Limits::new().cpus(cores)));
+            let (quota, period) = share_us(cores);
+            // kernel/sched/core.c: from 1 ms, in periods of at most 1 s.
+            prop_assert!(quota >= 1_000 && (1_000..=1_000_000).contains(&period));
+            prop_assert!((quota as f64 / period as f64 - cores).abs() <= 0.5 / period as f64 + 1e-9 * cores);
+        }
+    }
+}

@@ -99,8 +99,7 @@ fn its_status_user_directory_and_environment_are_as_asked() {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         let error = container.exec("/no/such").status().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ProgramNotFound);
-        let mut slow =
-            container.exec("sleep").arg("100").timeout(Duration::from_millis(200)).spawn().unwrap();
+        let mut slow = container.exec("sleep").arg("100").timeout(Duration::from_secs(2)).spawn().unwrap();
         assert_eq!(slow.outcome().unwrap(), Outcome::TimedOut);
         let mut gone = container.exec("sleep").arg("100").spawn().unwrap();
         gone.signal(Signal::TERM).unwrap();
