@@ -122,10 +122,11 @@ fn clocks_are_ahead_inside_and_only_there() {
 fn what_runs_for_too_long_is_killed_and_that_is_told() {
     kernel_test(&NEEDS, || {
         let start = Instant::now();
-        let mut child = contained("sleep 1000").timeout(Duration::from_millis(200)).spawn().unwrap();
+        let mut child = contained("sleep 1000").timeout(Duration::from_secs(2)).spawn().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         assert!(child.timed_out() && start.elapsed() < Duration::from_secs(20));
-        assert!(child.usage().unwrap().wall >= Duration::from_millis(190));
+        // The last steps of the start are in that time, and take a part of it on a slow machine.
+        assert!(child.usage().unwrap().wall >= Duration::from_secs(1));
         let mut child = contained("exit 3").timeout(Duration::from_secs(100)).spawn().unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(3));
         assert!(!child.timed_out());

@@ -13,4 +13,5 @@ mod nested;
 mod processes;
 mod readings;
 mod refusals;
+mod unified;
 mod watching;

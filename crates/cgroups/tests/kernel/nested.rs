@@ -6,7 +6,7 @@ use std::process;
 
 use isolate_cgroups::{Bytes, Cgroup, Controller, ErrorKind, Limits};
 use nix::sched::{CloneFlags, unshare};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use testkit::{Need, kernel_test, scratch};
 
 use crate::child::{Waiting, unique};
@@ -55,8 +55,9 @@ fn inside(outer: &Cgroup) {
     // What the namespace's owner gave it, it cannot change.
     fs::write(point.join("memory.max"), "max").expect_err("nsdelegate");
     inner.remove().unwrap();
-    // The others are above, where they may move it out.
+    // The others are above, and can move it out.
     own.keep();
+    unmount(&point, UnmountFlags::DETACH).unwrap();
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn nothing_of_the_caller_is_seen_of_those_who_enter() {
         // The control: what may be seen is.
         let marked = container
             .exec("sleep")
-            .arg("1")
+            .arg(if slow() { "15" } else { "1" })
             .env("MARKED", "seen")
             .spawn()
             .unwrap()
