@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let limit = Limit::new().map_err(|e| format!("this bench wants root: {e}"))?;
     let on_v2 = Controllers::detect()?.get(Controller::Memory) == Availability::V2;
     let name = if on_v2 { "group" } else { "v1-group" };
-    for (title, pause, rounds) in [("spaced", SPACE, 200), ("looped", Duration::ZERO, 300)] {
+    for (title, pause, rounds) in [("spaced", SPACE, 400), ("looped", Duration::ZERO, 300)] {
         let (groups, limits) = in_turns(&limit, pause, rounds)?;
         head(&format!("{title}: made, limited, one process, removed"));
         limits.print("limit: the bare calls");
@@ -36,9 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn in_turns(limit: &Limit, pause: Duration, rounds: usize) -> Result<(Times, Times), Box<dyn Error>> {
+    let name = limit::name();
     let (mut groups, mut limits) = (Times::default(), Times::default());
     for _ in 0..rounds {
-        groups.take(whole)?;
+        groups.take(|| whole(&name))?;
         std::thread::sleep(pause);
         limits.take(|| limit.run())?;
         std::thread::sleep(pause);
@@ -51,8 +52,8 @@ fn limits() -> Limits {
 }
 
 /// As a user would.
-fn whole() -> Result<(), Box<dyn Error>> {
-    let group = Cgroup::create(limit::name())?;
+fn whole(name: &str) -> Result<(), Box<dyn Error>> {
+    let group = Cgroup::create(name)?;
     group.apply(&limits())?;
     child_in(&group, &group.join_files()?)?;
     Ok(group.remove()?)

@@ -6,17 +6,23 @@ use crate::name::Name;
 use crate::setting::Open;
 use crate::{Controller, Controllers, Error, ErrorKind, Limits, Result, kill, settings, v1, v2};
 
-/// Sets limits: all of them, or none.
-pub(crate) fn apply(name: &Name, group: &Directory, v1: &v1::Groups, limits: &Limits) -> Result<()> {
+/// Sets limits: all of them, or none. A `new` group has none so far.
+pub(crate) fn apply(
+    name: &Name,
+    group: &Directory,
+    v1: &v1::Groups,
+    limits: &Limits,
+    new: bool,
+) -> Result<()> {
     limits.validate()?;
     let about = |controller, error: Error| error.about(format_args!("{controller} limit"));
     let mut here = None;
     let mut all: Vec<Open<'_>> = Vec::new();
     for controller in settings::controllers(limits) {
         let open = match place(name, group, v1, controller, &mut here)? {
-            Some(old) => v1::open_settings(limits, controller, old),
+            Some(old) => v1::open_settings(limits, controller, old, new),
             None => settings::of(limits, controller).and_then(|settings| {
-                settings.into_iter().filter_map(|setting| setting.open(group).transpose()).collect()
+                settings.into_iter().filter_map(|setting| setting.open(group, new).transpose()).collect()
             }),
         };
         all.extend(open.map_err(|error| about(controller, error))?);

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use crate::name::Name;
 use crate::reader::{Memory, StatsReader, What};
 use crate::watch::{Resource, Share, WatchMemory, WatchPressure, WatchState};
 use crate::{
-    Controller, DeviceRule, Error, ErrorKind, Limits, Result, apply, bpf, devices, kill, own, remove, v1,
+    Controller, DeviceRule, Error, ErrorKind, Limits, Result, apply, devices, kill, own, remove, v1,
 };
 
 /// How long [`Cgroup::remove`] waits for killed processes to be gone.
@@ -53,12 +54,15 @@ pub struct Cgroup {
     devices: Mutex<Option<OwnedFd>>,
     /// Whether Drop removes it.
     owned: bool,
+    /// Made by this, and never limited so far.
+    new: AtomicBool,
 }
 
 impl Cgroup {
     /// Makes a group at the root of the hierarchy, or, for a name like `a/b`, below an existing one.
     ///
-    /// The hierarchy is the cgroup v2 that the mount table of the calling thread names; on a hybrid host a group of the
+    /// The hierarchy is the cgroup v2 that the mount table of the calling thread names, which a thread reads once, and again when it
+    /// is no longer so; on a hybrid host a group of the
     /// same name is made in the cgroup v1 hierarchies memory, cpu and pids too. On cgroup v2 it has no controllers but those that the
     /// groups above hand down already: [`apply`](Self::apply) enables those that its limits need, [`enable`](Self::enable) others.
     /// Needs root, or a delegated group to make it in.
@@ -79,7 +83,14 @@ impl Cgroup {
     fn create_in(mounts: &Mounts, name: Name) -> Result<Self> {
         let group = Directory::make_below(mounts.unified()?, name.components())?;
         match v1::Groups::create(mounts, &name) {
-            Ok(v1) => Ok(Self { name, group, v1, devices: Mutex::new(None), owned: true }),
+            Ok(v1) => Ok(Self {
+                name,
+                group,
+                v1,
+                devices: Mutex::new(None),
+                owned: true,
+                new: AtomicBool::new(true),
+            }),
             Err(error) => {
                 let _ = group.remove();
                 Err(error)
@@ -131,7 +142,7 @@ impl Cgroup {
                 Ok((group, v1::Groups::open(mounts, &name)?))
             };
             let (group, v1) = open().map_err(|error: Error| error.about(subject(&name)))?;
-            Ok(Self { name, group, v1, devices: Mutex::new(None), owned: false })
+            Ok(Self { name, group, v1, devices: Mutex::new(None), owned: false, new: AtomicBool::new(false) })
         })
     }
 
@@ -147,7 +158,8 @@ impl Cgroup {
     /// v1 when more memory is in use than the new limit and cannot be reclaimed. After any of them the limits are those of before:
     /// what was written is put back, and what cannot be is named in the hint.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
-        apply::apply(&self.name, &self.group, &self.v1, limits)
+        let new = self.new.swap(false, Ordering::Relaxed);
+        apply::apply(&self.name, &self.group, &self.v1, limits, new)
             .map_err(|error| error.about(subject(&self.name)))
     }
 
@@ -195,18 +207,8 @@ impl Cgroup {
     /// [`Unsupported`](ErrorKind::Unsupported) where the kernel has no such programs (`CONFIG_CGROUP_BPF`);
     /// [`InvalidInput`](ErrorKind::InvalidInput) for more than 400 rules.
     pub fn allow_devices(&self, rules: &[DeviceRule]) -> Result<()> {
-        /// The kernel takes 4096 instructions of everybody (`BPF_MAXINSNS`).
-        const MOST: usize = 400;
-        let said = || format!("{}: devices", subject(&self.name));
-        if rules.len() > MOST {
-            return Err(Error::invalid(format!("{}: {} rules, the most is {MOST}", said(), rules.len())));
-        }
-        let refused = |errno| devices::refused(said(), errno);
-        let program = bpf::load(&devices::program(rules)).map_err(refused)?;
-        let mut attached = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-        bpf::attach(self.group.as_fd(), &program, attached.as_ref()).map_err(refused)?;
-        *attached = Some(program);
-        Ok(())
+        devices::allow(self.group.as_fd(), rules, &self.devices)
+            .map_err(|error| error.about(format_args!("{}: devices", subject(&self.name))))
     }
 
     /// Moves a running process, all its threads with it, into the group. What it forks from then on is born there;
@@ -436,7 +438,8 @@ impl Cgroup {
         std::iter::once(self.path().to_owned()).chain(v1).collect()
     }
 
-    /// Another descriptor of the cgroup v2 directory, for `clone3` with `CLONE_INTO_CGROUP`. Close-on-exec.
+    /// Another descriptor of the cgroup v2 directory, for `clone3` with `CLONE_INTO_CGROUP`: a place (`O_PATH`, open(2)), below which
+    /// files are opened. Close-on-exec.
     ///
     /// # Errors
     ///
@@ -471,7 +474,7 @@ fn subject(name: &Name) -> String {
     format!("cgroup {}", name.path().display())
 }
 
-/// The cgroup v2 directory.
+/// The cgroup v2 directory, as [`Cgroup::try_clone_fd`].
 impl AsFd for Cgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.group.as_fd()

@@ -1,7 +1,9 @@
 //! Which device nodes a group may use: rules, and the program that the kernel asks (cgroup-v2.rst, "Device controller").
 
 use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 
@@ -43,15 +45,34 @@ const READ: u32 = 2;
 const WRITE: u32 = 4;
 const ALL: u32 = MKNOD | READ | WRITE;
 
+/// Loads the program of these rules and attaches it to a group, instead of the one that was `attached`.
+pub(crate) fn allow(
+    group: BorrowedFd<'_>,
+    rules: &[DeviceRule],
+    attached: &Mutex<Option<OwnedFd>>,
+) -> Result<()> {
+    /// The kernel takes 4096 instructions of everybody (`BPF_MAXINSNS`).
+    const MOST: usize = 400;
+    if rules.len() > MOST {
+        return Err(Error::invalid(format!("{} rules, the most is {MOST}", rules.len())));
+    }
+    let program = bpf::load(&program(rules)).map_err(refused)?;
+    let mut attached = attached.lock().unwrap_or_else(PoisonError::into_inner);
+    bpf::attach(group, &program, attached.as_ref()).map_err(refused)?;
+    *attached = Some(program);
+    Ok(())
+}
+
 /// What bpf(2) means by an error.
-pub(crate) fn refused(subject: String, errno: Errno) -> Error {
+fn refused(errno: Errno) -> Error {
+    let error = Error::os("bpf(2)", errno);
     match errno {
-        Errno::INVAL | Errno::NOSYS => Error::new(ErrorKind::Unsupported, format!("{subject}: {errno}"))
+        Errno::INVAL | Errno::NOSYS => Error::new(ErrorKind::Unsupported, error.to_string())
             .with_hint("use a kernel with CONFIG_CGROUP_BPF"),
-        Errno::PERM => Error::os(subject, errno).with_hint(
+        Errno::PERM => error.with_hint(
             "bpf(2) wants CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, and no seccomp filter in its way",
         ),
-        errno => Error::os(subject, errno),
+        _ => error,
     }
 }
 
@@ -74,7 +95,7 @@ impl DeviceRule {
     ///
     /// As [`Cgroup::allow_devices`](crate::Cgroup::allow_devices).
     pub fn supported() -> Result<()> {
-        bpf::load(&program(&[])).map(drop).map_err(|errno| refused("devices".to_owned(), errno))
+        bpf::load(&program(&[])).map(drop).map_err(refused)
     }
 
     /// Opened for reading alone.

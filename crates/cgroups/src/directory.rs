@@ -16,6 +16,7 @@ use crate::{Error, ErrorKind, Result};
 /// An open group of one hierarchy; the path is for messages.
 #[derive(Debug)]
 pub(crate) struct Directory {
+    /// A place (`O_PATH`), which is opened faster than a directory to be listed.
     fd: OwnedFd,
     path: PathBuf,
     /// Its inode: by its name it may be another later.
@@ -27,33 +28,34 @@ impl Directory {
     ///
     /// Makes sure that it is in the mount that the table names: on anything else a limit would be an ordinary file that binds nobody.
     pub(crate) fn below(mount: &Mount, names: &[OsString]) -> Result<Self> {
-        let path = below(mount, names);
-        let refused = |path: &Path, errno| Error::os(path.display().to_string(), errno);
-        match open(CWD, path.as_os_str(), OFlags::DIRECTORY | OFlags::NOFOLLOW) {
-            Ok(fd) => Self::of(mount, fd, path),
+        match Self::at(mount, below(mount, names)) {
             // One of those above may be what is missing.
-            Err(Errno::NOENT) if names.len() > 1 => {
+            Err(error) if error.kind() == ErrorKind::NotFound && names.len() > 1 => {
                 names.iter().try_fold(Self::below(mount, &[])?, |at, name| at.child(name))
             }
-            Err(errno) => Err(refused(&path, errno)),
+            found => found,
         }
     }
 
     /// Makes the group of these names below a mount, in groups that are there: an error if there is one of that name.
     pub(crate) fn make_below(mount: &Mount, names: &[OsString]) -> Result<Self> {
         let path = below(mount, names);
-        match mkdirat(CWD, &path, MODE) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => {
-                let parents = names.split_last().map_or(&[][..], |(_, parents)| parents);
+        if let Err(errno) = mkdirat(CWD, &path, MODE) {
+            if let (Errno::NOENT, Some((_, parents))) = (errno, names.split_last()) {
                 Self::below(mount, parents)?;
-                return Err(not_made(&path, Errno::NOENT));
             }
-            Err(errno) => return Err(not_made(&path, errno)),
+            return Err(not_made(&path, errno));
         }
-        Self::below(mount, names).inspect_err(|_| {
-            let _ = unlinkat(CWD, &path, AtFlags::REMOVEDIR);
+        Self::at(mount, path).inspect_err(|_| {
+            let _ = unlinkat(CWD, below(mount, names), AtFlags::REMOVEDIR);
         })
+    }
+
+    fn at(mount: &Mount, path: PathBuf) -> Result<Self> {
+        match open(CWD, path.as_os_str(), OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            Ok(fd) => Self::of(mount, fd, path),
+            Err(errno) => Err(Error::os(path.display().to_string(), errno)),
+        }
     }
 
     /// What was opened at a path, if it is in that mount.
@@ -109,7 +111,8 @@ impl Directory {
     /// The groups right below this one.
     pub(crate) fn children(&self) -> Result<Vec<Self>, Errno> {
         let mut children = Vec::new();
-        for entry in Dir::read_from(&self.fd)? {
+        let list = self.open_read(".")?;
+        for entry in Dir::new(list)? {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if entry.file_type() != FileType::Directory || name == "." || name == ".." {
@@ -226,7 +229,7 @@ fn not_made(path: &Path, errno: Errno) -> Error {
 }
 
 fn open(at: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    retry_on_intr(|| openat(at.as_fd(), name, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))
+    retry_on_intr(|| openat(at.as_fd(), name, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))
 }
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ mod tests {
             let mounts = Mounts::read().unwrap();
             let make = |names: &[OsString]| Directory::make_below(mounts.unified().unwrap(), names).unwrap();
             let name = OsString::from(format!("isolate-test-kill-{}", std::process::id()));
-            let (group, inner) = (make(&[name.clone()]), make(&[name, "inner".into()]));
+            let names = [name, "inner".into()];
+            let (group, inner) = (make(&names[..1]), make(&names));
             let mut children: Vec<_> = (0..5)
                 .map(|_| {
                     Command::new("/bin/sh").args(["-c", "read go"]).stdin(Stdio::piped()).spawn().unwrap()

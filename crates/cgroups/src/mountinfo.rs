@@ -1,11 +1,10 @@
 //! Where the hierarchies are mounted: proc_pid_mountinfo(5).
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use rustix::fs::stat;
+use std::rc::Rc;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -28,41 +27,25 @@ pub(crate) struct Mount {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mounts(Vec<Mount>);
 
-/// The mount and the control group namespace of a thread, by their numbers in nsfs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Namespaces([u64; 2]);
-
-impl Namespaces {
-    fn current() -> Result<Self> {
-        let number = |path: &'static str| match stat(path) {
-            Ok(found) => Ok(found.st_ino),
-            Err(errno) => Err(Error::new(ErrorKind::Unsupported, format!("{path}: {errno}"))
-                .with_hint("mount -t proc proc /proc")),
-        };
-        Ok(Self([number("/proc/thread-self/ns/mnt")?, number("/proc/thread-self/ns/cgroup")?]))
-    }
-}
-
 impl Mounts {
-    /// Does what is wanted with the mounts as they were, and where that fails because they are others by now, with those.
+    /// Does what is wanted with the mounts as this thread knows them, and where that fails because they are others by now, with those.
     ///
     /// Reading the table takes as long as making a group does. What was opened of a mount says whether it is the one that the table
-    /// named ([`Directory`](crate::directory::Directory)), so that an old table is an error and never another place. Which mount is
-    /// the best depends on the namespaces of the thread, in which the table was read.
+    /// named ([`Directory`](crate::directory::Directory)): an old table is an error, and never another file system.
     pub(crate) fn with<T>(wanted: impl Fn(&Self) -> Result<T>) -> Result<T> {
-        static KNOWN: Mutex<Option<(Namespaces, Arc<Mounts>)>> = Mutex::new(None);
-        let here = Namespaces::current()?;
-        let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = known.filter(|(read_in, _)| *read_in == here).map(|(_, mounts)| mounts);
+        thread_local! {
+            static KNOWN: RefCell<Option<Rc<Mounts>>> = const { RefCell::new(None) };
+        }
+        let known = KNOWN.with_borrow(Clone::clone);
         let done = known.as_ref().map(|known| wanted(known));
         match done {
             Some(Ok(done)) => Ok(done),
             done => {
-                let now = Arc::new(Self::read()?);
+                let now = Rc::new(Self::read()?);
                 if let (Some(Err(error)), true) = (done, known.as_ref() == Some(&now)) {
                     return Err(error);
                 }
-                *KNOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some((here, Arc::clone(&now)));
+                KNOWN.set(Some(Rc::clone(&now)));
                 wanted(&now)
             }
         }

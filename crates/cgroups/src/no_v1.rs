@@ -11,7 +11,12 @@ use crate::setting::Open;
 use crate::{Controller, Limits, Result};
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature of v1/settings.rs")]
-pub(crate) fn open_settings<'g>(_: &Limits, _: Controller, _: &'g Directory) -> Result<Vec<Open<'g>>> {
+pub(crate) fn open_settings<'g>(
+    _: &Limits,
+    _: Controller,
+    _: &'g Directory,
+    _: bool,
+) -> Result<Vec<Open<'g>>> {
     Ok(Vec::new())
 }
 

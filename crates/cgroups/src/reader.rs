@@ -142,8 +142,11 @@ impl StatsReader {
             })?;
             // A file of pressure cannot be read where the kernel counts none.
             let Some(n) = n else { continue };
-            let text = String::from_utf8_lossy(&self.buffer[..n]);
-            fill(&mut stats, *what, &text);
+            let text = &self.buffer[..n];
+            match std::str::from_utf8(text) {
+                Ok(text) => fill(&mut stats, *what, text),
+                Err(_) => fill(&mut stats, *what, &String::from_utf8_lossy(text)),
+            }
         }
         let memory = &mut stats.memory;
         match self.files.iter().any(|(what, _)| *what == What::Memory(Memory::DetailsV1)) {

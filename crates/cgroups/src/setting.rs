@@ -54,8 +54,8 @@ pub(crate) struct Open<'g> {
 }
 
 impl Setting {
-    /// `None` where there is nothing to do.
-    pub(crate) fn open(self, group: &Directory) -> Result<Option<Open<'_>>> {
+    /// `None` where there is nothing to do. What a `new` group holds need not be read.
+    pub(crate) fn open(self, group: &Directory, new: bool) -> Result<Option<Open<'_>>> {
         let fd = match group.open_both(&self.file) {
             Ok(fd) => fd,
             Err(Errno::NOENT) if group.is_gone() => {
@@ -72,8 +72,9 @@ impl Setting {
             }
             Err(errno) => return Err(Error::os(self.cannot_write(group), errno)),
         };
-        let before = match self.held {
-            Held::Derived(file) => group.read(file)?,
+        let before = match (self.held, in_a_new_group(&self.file).filter(|_| new)) {
+            (Held::Derived(file), _) => group.read(file)?,
+            (_, Some(known)) => known.to_owned(),
             _ => read(&fd, group, &self.file)?,
         };
         Ok(Some(Open { group, fd, setting: self, before }))
@@ -130,6 +131,19 @@ impl Open<'_> {
     }
 }
 
+/// What the most usual files hold in a group that was just made, on cgroup v2 and v1.
+pub(crate) fn in_a_new_group(file: &str) -> Option<&'static str> {
+    Some(match file {
+        "memory.max" | "memory.swap.max" | "pids.max" => "max",
+        "cpu.max" => "max 100000",
+        "cpu.weight" => "100",
+        "memory.limit_in_bytes" | "memory.memsw.limit_in_bytes" | "cpu.cfs_quota_us" => "-1",
+        "cpu.cfs_period_us" => "100000",
+        "cpu.shares" => "1024",
+        _ => return None,
+    })
+}
+
 fn read(fd: &OwnedFd, group: &Directory, file: &str) -> Result<String> {
     text(fd).map_err(|errno| Error::os(format!("cannot read {}", group.path().join(file).display()), errno))
 }
@@ -162,8 +176,10 @@ fn holds(read: &str, asked: &str, held: Held, machines: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use testkit::{Need, kernel_test};
 
     use super::*;
+    use crate::Cgroup;
 
     #[test]
     fn a_size_may_lose_part_of_a_page_and_gain_nothing() {
@@ -175,6 +191,31 @@ mod tests {
         assert!(!holds("max", 8192));
         assert!(!holds("-1", 8192));
         assert!(!holds("", 8192));
+    }
+
+    #[test]
+    fn a_new_group_holds_what_it_is_known_to_hold() {
+        kernel_test(&[Need::Root], || {
+            let group = Cgroup::create(format!("isolate-test-new-{}", std::process::id())).unwrap();
+            for controller in [Controller::Memory, Controller::Cpu, Controller::Pids] {
+                // Without the feature `cgroup-v1` a hybrid machine has none.
+                let _ = group.enable(&[controller]);
+            }
+            let mut known = 0;
+            for path in group.paths() {
+                for entry in std::fs::read_dir(path).unwrap().flatten() {
+                    let Some(expected) = entry.file_name().to_str().and_then(in_a_new_group) else {
+                        continue;
+                    };
+                    let text = std::fs::read_to_string(entry.path()).unwrap();
+                    let none = text.trim().parse().is_ok_and(|limit: u64| limit >= crate::reader::UNLIMITED);
+                    assert!(text.trim() == expected || (expected == "-1" && none), "{entry:?}: {text}");
+                    known += 1;
+                }
+            }
+            assert!(known >= 4 || cfg!(not(feature = "cgroup-v1")), "{known}");
+            group.remove().unwrap();
+        });
     }
 
     proptest! {

@@ -142,26 +142,41 @@ pub struct Stall {
 impl CpuStats {
     /// `cpu.stat` of cgroup v2, whoever has the cpu controller.
     pub(crate) fn parse(text: &str) -> Self {
-        let micros = |name| Duration::from_micros(key(text, name).unwrap_or(0));
-        Self {
-            usage: micros("usage_usec"),
-            user: micros("user_usec"),
-            system: micros("system_usec"),
-            throttled: micros("throttled_usec"),
-            throttled_periods: key(text, "nr_throttled").unwrap_or(0),
-            periods: key(text, "nr_periods").unwrap_or(0),
-            bursts: key(text, "nr_bursts").unwrap_or(0),
-            burst: micros("burst_usec"),
+        let mut stats = Self::default();
+        for (name, value) in pairs(text) {
+            match name {
+                "usage_usec" => stats.usage = Duration::from_micros(value),
+                "user_usec" => stats.user = Duration::from_micros(value),
+                "system_usec" => stats.system = Duration::from_micros(value),
+                "throttled_usec" => stats.throttled = Duration::from_micros(value),
+                "nr_throttled" => stats.throttled_periods = value,
+                "nr_periods" => stats.periods = value,
+                "nr_bursts" => stats.bursts = value,
+                "burst_usec" => stats.burst = Duration::from_micros(value),
+                _ => {}
+            }
         }
+        stats
     }
 }
 
 impl MemoryStats {
     /// From `details` and `current`, by the kernel's names for what is anonymous and what is idle.
     pub(crate) fn derive(&mut self, anonymous: &str, idle: &str) {
-        let detail = |name: &str| self.details.get(name);
-        self.anonymous = detail(anonymous).map(Bytes::new);
-        self.working_set = match (self.current, detail(idle)) {
+        let mut found = [None; 2];
+        for line in self.details.0.lines() {
+            for (name, found) in [anonymous, idle].into_iter().zip(&mut found) {
+                if let Some(value) = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')) {
+                    *found = value.trim().parse().ok();
+                }
+            }
+            if let [Some(_), Some(_)] = found {
+                break;
+            }
+        }
+        let [anonymous, idle] = found;
+        self.anonymous = anonymous.map(Bytes::new);
+        self.working_set = match (self.current, idle) {
             (Some(current), Some(idle)) => Some(Bytes::new(current.get().saturating_sub(idle))),
             _ => None,
         };
@@ -194,10 +209,7 @@ impl Details {
 
     /// All, in the kernel's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.lines().filter_map(|line| {
-            let (name, value) = line.split_once(' ')?;
-            Some((name, value.trim().parse().ok()?))
-        })
+        pairs(&self.0)
     }
 }
 
@@ -264,7 +276,7 @@ impl Pressure {
 impl Stall {
     fn parse(text: &str) -> Option<Self> {
         let mut stall = Self::default();
-        for (name, value) in text.split_whitespace().filter_map(|word| word.split_once('=')) {
+        for (name, value) in text.split(' ').filter_map(|word| word.split_once('=')) {
             match name {
                 "avg10" => stall.avg10 = value.parse().ok()?,
                 "avg60" => stall.avg60 = value.parse().ok()?,
@@ -277,7 +289,15 @@ impl Stall {
     }
 }
 
-/// A line `name value` of a flat-keyed file.
+/// The lines `name value` of a flat-keyed file.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, u64)> {
+    text.lines().filter_map(|line| {
+        let (name, value) = line.split_once(' ')?;
+        Some((name, value.trim().parse().ok()?))
+    })
+}
+
+/// One of them.
 pub(crate) fn key(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }

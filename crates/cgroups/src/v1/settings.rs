@@ -6,13 +6,14 @@ use crate::cpu::{share_us, shares};
 use crate::directory::Directory;
 use crate::limits::cpuset;
 use crate::reader::UNLIMITED;
-use crate::setting::{Absent, Held, Open, Setting};
+use crate::setting::{Absent, Held, Open, Setting, in_a_new_group};
 use crate::{Bytes, Controller, Device, Error, ErrorKind, Limits, Result, swap};
 
 const UNIFIED: &str = "boot with systemd.unified_cgroup_hierarchy=1";
 pub(super) const CPUS: &str = "cpuset.cpus";
 pub(super) const NODES: &str = "cpuset.mems";
 const MEMORY: &str = "memory.limit_in_bytes";
+const PERIOD: &str = "cpu.cfs_period_us";
 const BOTH: &str = "memory.memsw.limit_in_bytes";
 
 /// For one controller, in the order in which they are written: their files are open, since for two of them the order depends on what
@@ -21,17 +22,18 @@ pub(crate) fn open<'g>(
     limits: &Limits,
     controller: Controller,
     group: &'g Directory,
+    new: bool,
 ) -> Result<Vec<Open<'g>>> {
     if let Some(newer) = has_not(limits, controller) {
         let what = format!("{controller} is on cgroup v1, which has no {newer}");
         return Err(Error::new(ErrorKind::Unsupported, what).with_hint(UNIFIED));
     }
     match controller {
-        Controller::Memory => memory(limits, group),
-        Controller::Cpu => cpu(limits, group),
-        Controller::Cpuset => all(cpuset(limits), group),
-        Controller::Io => all(io(limits)?, group),
-        _ => all(pids(limits), group),
+        Controller::Memory => memory(limits, group, new),
+        Controller::Cpu => cpu(limits, group, new),
+        Controller::Cpuset => all(cpuset(limits), group, new),
+        Controller::Io => all(io(limits)?, group, new),
+        _ => all(pids(limits), group, new),
     }
 }
 
@@ -60,11 +62,11 @@ fn setting(
     Setting { controller, file: file.into(), value, held, absent: Absent::Wants(wants), refused: None }
 }
 
-fn all<'g>(settings: Vec<Setting>, group: &'g Directory) -> Result<Vec<Open<'g>>> {
-    settings.into_iter().filter_map(|setting| setting.open(group).transpose()).collect()
+fn all<'g>(settings: Vec<Setting>, group: &'g Directory, new: bool) -> Result<Vec<Open<'g>>> {
+    settings.into_iter().filter_map(|setting| setting.open(group, new).transpose()).collect()
 }
 
-fn memory<'g>(limits: &Limits, group: &'g Directory) -> Result<Vec<Open<'g>>> {
+fn memory<'g>(limits: &Limits, group: &'g Directory, new: bool) -> Result<Vec<Open<'g>>> {
     let Some(beyond) = swap::wanted(limits) else { return Ok(Vec::new()) };
     let memory = match limits.get_memory() {
         Some(memory) => memory,
@@ -93,13 +95,14 @@ fn memory<'g>(limits: &Limits, group: &'g Directory) -> Result<Vec<Open<'g>>> {
     let together = swap::together(memory, beyond);
     let mut both = bytes(BOTH, together);
     both.absent = Absent::Swap(limits.get_swap());
-    let Some(both) = both.open(group)? else {
+    let Some(both) = both.open(group, new)? else {
         return all(
             limits.get_memory().map(|memory| bytes(MEMORY, memory.get())).into_iter().collect(),
             group,
+            new,
         );
     };
-    let memory = bytes(MEMORY, memory.get()).open(group)?;
+    let memory = bytes(MEMORY, memory.get()).open(group, new)?;
     // At no moment may memory be the larger of the two: the kernel refuses that.
     let grows = both.before().parse().is_ok_and(|now: u64| together >= now);
     let mut order: Vec<_> = memory.into_iter().collect();
@@ -107,7 +110,7 @@ fn memory<'g>(limits: &Limits, group: &'g Directory) -> Result<Vec<Open<'g>>> {
     Ok(order)
 }
 
-fn cpu<'g>(limits: &Limits, group: &'g Directory) -> Result<Vec<Open<'g>>> {
+fn cpu<'g>(limits: &Limits, group: &'g Directory, new: bool) -> Result<Vec<Open<'g>>> {
     let exactly = |file, value: String, wants| setting(Controller::Cpu, file, value, Held::Exactly, wants);
     let mut settings = Vec::new();
     if let Some(weight) = limits.get_cpu_weight() {
@@ -123,16 +126,19 @@ fn cpu<'g>(limits: &Limits, group: &'g Directory) -> Result<Vec<Open<'g>>> {
             Some((Errno::INVAL, "on cgroup v1 a group may not have more cores than the group above it"));
         share
     };
-    let mut order = all(settings, group)?;
+    let mut order = all(settings, group, new)?;
     match limits.get_cpus() {
         None => {}
-        Some(f64::INFINITY) => order.extend(share("-1".to_owned()).open(group)?),
+        Some(f64::INFINITY) => order.extend(share("-1".to_owned()).open(group, new)?),
         Some(cores) => {
             let (quota, period) = share_us(cores);
-            order.extend(share(quota.to_string()).open(group)?);
+            order.extend(share(quota.to_string()).open(group, new)?);
             let wants = "use a kernel with CONFIG_CFS_BANDWIDTH";
-            let setting = exactly("cpu.cfs_period_us", period.to_string(), wants);
-            if let Some(open) = setting.open(group)? {
+            if new && in_a_new_group(PERIOD) == Some(&*period.to_string()) {
+                return Ok(order);
+            }
+            let setting = exactly(PERIOD, period.to_string(), wants);
+            if let Some(open) = setting.open(group, new)? {
                 // At no moment may the share be larger than asked for, nor less than 1 ms.
                 match open.before().parse::<u64>() {
                     Ok(now) if now == period => {}

@@ -184,7 +184,8 @@ fn vanished() {
     group.paths().iter().filter(|path| path.exists()).for_each(|path| fs::remove_dir(path).unwrap());
     let stall = std::time::Duration::from_millis(150);
     let window = std::time::Duration::from_secs(2);
-    let calls: [(&str, &dyn Fn() -> Result<(), Error>); 10] = [
+    type Call<'g> = &'g dyn Fn() -> Result<(), Error>;
+    let calls: [(&str, Call<'_>); 10] = [
         ("apply", &|| group.apply(&other())),
         ("stats", &|| group.stats().map(drop)),
         ("oom_kills", &|| group.oom_kills().map(drop)),
