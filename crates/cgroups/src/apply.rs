@@ -19,11 +19,16 @@ pub(crate) fn apply(
     let mut here = None;
     let mut all: Vec<Open<'_>> = Vec::new();
     for controller in settings::controllers(limits) {
-        let open = match place(name, group, v1, controller, &mut here)? {
+        let open = match v1.find(controller) {
             Some(old) => v1::open_settings(limits, controller, old, new),
-            None => settings::of(limits, controller).and_then(|settings| {
-                settings.into_iter().filter_map(|setting| setting.open(group, new).transpose()).collect()
-            }),
+            None => match open(limits, controller, group, new) {
+                Ok((open, true)) => Ok(open),
+                // A file that is not there: of a controller that has to be enabled, or of none.
+                _ => match place(name, group, v1, controller, &mut here)? {
+                    Some(old) => v1::open_settings(limits, controller, old, new),
+                    None => open(limits, controller, group, new).map(|(open, _)| open),
+                },
+            },
         };
         all.extend(open.map_err(|error| about(controller, error))?);
     }
@@ -35,6 +40,21 @@ pub(crate) fn apply(
         }
     }
     Ok(())
+}
+
+/// The files of one controller on cgroup v2, and whether all are there.
+fn open<'g>(
+    limits: &Limits,
+    controller: Controller,
+    group: &'g Directory,
+    new: bool,
+) -> Result<(Vec<Open<'g>>, bool)> {
+    let wanted = settings::of(limits, controller)?;
+    let count = wanted.len();
+    let open = wanted.into_iter().filter_map(|setting| setting.open(group, new).transpose());
+    let open: Vec<_> = open.collect::<Result<_>>()?;
+    let all = open.len() == count;
+    Ok((open, all))
 }
 
 /// Gives the group controllers, limited or not.

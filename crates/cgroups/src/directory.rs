@@ -195,22 +195,37 @@ impl AsFd for Directory {
 
 /// The whole text of an open file, from its beginning.
 pub(crate) fn text(fd: &OwnedFd) -> Result<String, Errno> {
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
+    // Most are one value.
+    let mut short = [0; 256];
+    let n = retry_on_intr(|| pread(fd, &mut short, 0))?;
+    if is_all(n, short.len()) {
+        return Ok(String::from_utf8_lossy(&short[..n]).into_owned());
+    }
+    let mut text = vec![0; 8192];
+    let mut length = 0;
     loop {
-        let n = retry_on_intr(|| pread(fd, &mut buffer, text.len() as u64))?;
-        text.extend_from_slice(&buffer[..n]);
-        // The kernel fills what it is given as long as there is more (seq_read_iter in fs/seq_file.c).
-        if n < buffer.len() / 2 {
+        let n = retry_on_intr(|| pread(fd, &mut text[length..], length as u64))?;
+        length += n;
+        if is_all(n, text.len() - (length - n)) {
+            text.truncate(length);
             return Ok(String::from_utf8_lossy(&text).into_owned());
         }
+        text.resize(2 * text.len(), 0);
     }
+}
+
+/// Whether a read of so much was the last, in so much space: the kernel fills what it is given as long as there is more
+/// (seq_read_iter in fs/seq_file.c), but for a line that does not fit.
+pub(crate) fn is_all(read: usize, space: usize) -> bool {
+    read == 0 || read < space / 2
 }
 
 const MODE: Mode = Mode::from_raw_mode(0o755);
 
 fn below(mount: &Mount, names: &[OsString]) -> PathBuf {
-    let mut path = mount.point.clone();
+    let length = names.iter().fold(mount.point.as_os_str().len(), |length, name| length + 1 + name.len());
+    let mut path = PathBuf::with_capacity(length);
+    path.push(&mount.point);
     path.extend(names);
     path
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::{Errno, pread, retry_on_intr, write};
 
-use crate::directory::Directory;
+use crate::directory::{Directory, is_all};
 use crate::stats::{Details, io, io_v1, key};
 use crate::{Bytes, CpuStats, Error, ErrorKind, Pressure, Result, Stats};
 
@@ -189,8 +189,7 @@ impl File {
                 buffer.resize(2 * length, 0);
             }
             match retry_on_intr(|| pread(&self.fd, &mut buffer[length..], length as u64)) {
-                // The kernel fills what it is given as long as there is more (seq_read_iter in fs/seq_file.c).
-                Ok(n) if n == 0 || n < (buffer.len() - length) / 2 => return Ok(Some(length + n)),
+                Ok(n) if is_all(n, buffer.len() - length) => return Ok(Some(length + n)),
                 Ok(n) => length += n,
                 Err(Errno::OPNOTSUPP) => return Ok(None),
                 Err(errno) => return Err(errno),

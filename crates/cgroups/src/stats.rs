@@ -164,10 +164,10 @@ impl MemoryStats {
     /// From `details` and `current`, by the kernel's names for what is anonymous and what is idle.
     pub(crate) fn derive(&mut self, anonymous: &str, idle: &str) {
         let mut found = [None; 2];
-        for line in self.details.0.lines() {
+        for line in lines(&self.details.0) {
             for (name, found) in [anonymous, idle].into_iter().zip(&mut found) {
-                if let Some(value) = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')) {
-                    *found = value.trim().parse().ok();
+                if let Some(value) = value(line, name) {
+                    *found = Some(value);
                 }
             }
             if let [Some(_), Some(_)] = found {
@@ -268,7 +268,7 @@ pub(crate) fn io_v1(text: &str, bytes: bool, all: &mut Vec<IoStats>) {
 
 impl Pressure {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let line = |kind| text.lines().find_map(|line| Stall::parse(line.strip_prefix(kind)?));
+        let line = |kind| lines(text).find_map(|line| Stall::parse(line.strip_prefix(kind)?));
         Some(Self { some: line("some ")?, full: line("full ") })
     }
 }
@@ -291,15 +291,33 @@ impl Stall {
 
 /// The lines `name value` of a flat-keyed file.
 fn pairs(text: &str) -> impl Iterator<Item = (&str, u64)> {
-    text.lines().filter_map(|line| {
-        let (name, value) = line.split_once(' ')?;
+    lines(text).filter_map(|line| {
+        let (name, value) = line.split_at_checked(line.bytes().position(|byte| byte == b' ')?)?;
         Some((name, value.trim().parse().ok()?))
     })
 }
 
 /// One of them.
 pub(crate) fn key(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    lines(text).find_map(|line| value(line, name))
+}
+
+fn value(line: &str, name: &str) -> Option<u64> {
+    line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok()
+}
+
+/// As [`str::lines`], for lines of some twenty bytes: looking at each byte is faster than searching by the word.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest.bytes().position(|byte| byte == b'\n').unwrap_or(rest.len());
+        let (line, after) = rest.split_at_checked(end)?;
+        rest = after.strip_prefix('\n').unwrap_or(after);
+        Some(line)
+    })
 }
 
 #[cfg(test)]

@@ -107,8 +107,8 @@ impl Groups {
 
     pub(crate) fn join_files(&self) -> Result<Vec<OwnedFd>> {
         let open = |group: &Directory| {
-            let path = group.path().join("tasks");
-            group.open_write("tasks").map_err(|errno| Error::os(path.display().to_string(), errno))
+            let refused = |errno| Error::os(group.path().join("tasks").display().to_string(), errno);
+            group.open_write("tasks").map_err(refused)
         };
         self.directories().map(open).collect()
     }
@@ -140,7 +140,7 @@ fn hierarchies(mounts: &Mounts) -> Vec<(&Mount, Vec<Controller>)> {
     let mut found: Vec<(&Mount, Vec<Controller>)> = Vec::new();
     for controller in CONTROLLERS {
         let Some(mount) = mounts.v1(controller.name()) else { continue };
-        match found.iter_mut().find(|(known, _)| *known == mount) {
+        match found.iter_mut().find(|(known, _)| std::ptr::eq(*known, mount)) {
             Some((_, controllers)) => controllers.push(controller),
             None => found.push((mount, vec![controller])),
         }
