@@ -56,10 +56,12 @@ impl Waiting {
 
     /// Begins.
     pub(crate) fn go(&mut self) {
-        self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        if let Some(mut stdin) = self.0.stdin.take() {
+            stdin.write_all(b"\n").unwrap();
+        }
     }
 
-    /// Begins, and waits for the end.
+    /// Begins, if it has not yet, and waits for the end.
     pub(crate) fn run(mut self) -> ExitStatus {
         self.go();
         self.0.wait().unwrap()

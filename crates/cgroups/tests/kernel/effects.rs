@@ -148,21 +148,26 @@ fn updates() {
 fn memory_high_slows_and_does_not_kill() {
     kernel_test(&V2, || {
         let script = "head -c 24m /dev/zero | tail > /dev/null";
-        let time = |limits: &Limits| {
-            let group = limited(limits);
-            let waiting = Waiting::in_group(&group, script);
-            let start = Instant::now();
-            assert!(waiting.run().success());
-            let took = start.elapsed();
-            let memory = group.stats().unwrap().memory;
-            assert_eq!(memory.oom_kills, Some(0));
-            group.remove().unwrap();
-            took
-        };
-        let free = time(&Limits::new());
+        let free = limited(&Limits::new().memory(Bytes::mib(256)));
+        let start = Instant::now();
+        assert!(Waiting::in_group(&free, script).run().success());
+        let took = start.elapsed();
+        free.remove().unwrap();
+
         // What cannot be reclaimed (there is no swap for it) is waited for instead.
-        let slowed = time(&Limits::new().memory_high(Bytes::mib(8)).swap(0));
-        assert!(slowed > 2 * free + Duration::from_millis(500), "{slowed:?} / {free:?}");
+        let group = limited(&Limits::new().memory_high(Bytes::mib(8)).swap(0));
+        let mut slowed = Waiting::in_group(&group, script);
+        slowed.go();
+        std::thread::sleep(2 * took + Duration::from_secs(3));
+        assert!(group.populated().unwrap(), "not done in twice the {took:?}");
+        let memory = group.stats().unwrap().memory;
+        assert!(
+            memory.high_events.is_some_and(|times| times > 0) && memory.oom_kills == Some(0),
+            "{memory:?}"
+        );
+        group.apply(&Limits::new().memory_high(Bytes::UNLIMITED)).unwrap();
+        assert!(slowed.run().success(), "and done once it is lifted");
+        group.remove().unwrap();
     });
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use isolate_cgroups::{Bytes, Cgroup, ErrorKind, Limits};
+use isolate_cgroups::{Bytes, Cgroup, Controller, ErrorKind, Limits};
 use testkit::{Need, kernel_test};
 
 use crate::child::{Waiting, eventually, on_either_host, unique};
@@ -17,10 +17,17 @@ on_either_host! {
     waiting_for_a_processor_is_pressure => pressure;
 }
 
+/// A group that counts without a limit.
+fn counted() -> Cgroup {
+    let group = Cgroup::create(unique()).unwrap();
+    group.enable(&[Controller::Memory, Controller::Pids]).unwrap();
+    group
+}
+
 /// A page cache of its own: a file that was just written.
 fn three_figures() {
     let file = Path::new("/var/tmp").join(unique());
-    let group = Cgroup::create(unique()).unwrap();
+    let group = counted();
     let mut reader = group.reader().unwrap();
     let empty = reader.read().unwrap().memory;
     assert!(empty.anonymous.unwrap() < Bytes::mib(1), "{empty:?}");
@@ -51,7 +58,7 @@ fn three_figures() {
 }
 
 fn peak() {
-    let group = Cgroup::create(unique()).unwrap();
+    let group = counted();
     let mut reader = group.reader().unwrap();
     assert!(Waiting::in_group(&group, "head -c 24m /dev/zero | tail > /dev/null").run().success());
     let Some(before) = reader.read().unwrap().memory.peak else { return };
@@ -67,7 +74,7 @@ fn peak() {
 }
 
 fn until_gone() {
-    let group = Cgroup::create(unique()).unwrap();
+    let group = counted();
     let mut reader = group.reader().unwrap();
     let (first, second) = (reader.read().unwrap(), reader.read().unwrap());
     assert_eq!(first.pids, second.pids);
@@ -82,7 +89,7 @@ fn pressure() {
     if !Path::new("/proc/pressure/cpu").exists() {
         return;
     }
-    let group = Cgroup::create(unique()).unwrap();
+    let group = counted();
     let mut spinners: Vec<_> =
         (0..4).map(|_| Waiting::in_group(&group, "exec taskset -c 0 sh -c 'while :; do :; done'")).collect();
     let before = group.stats().unwrap().pressure.cpu.unwrap_or_default().some.total;
@@ -95,7 +102,7 @@ fn pressure() {
 #[test]
 fn what_is_written_to_a_device_is_counted_for_it() {
     kernel_test(&[Need::Root, Need::Cgroup2], || {
-        let group = Cgroup::create(unique()).unwrap();
+        let group = counted();
         let place = Path::new("/var/tmp").join(unique());
         let mut file = File::create(&place).unwrap();
         file.write_all(b"there").unwrap();
