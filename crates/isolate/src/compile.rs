@@ -66,6 +66,7 @@ impl Compiled {
             root,
             entrances,
             may_set_groups: may_set_groups(&self.decision),
+            overlay: self.layout.overlay.clone(),
             entering: std::sync::Mutex::new(None),
         }
     }

@@ -280,7 +280,7 @@ impl Container {
         self.undo.child.as_mut().unwrap_or_else(|| unreachable!("a started container has a process"))
     }
 
-    fn said(&self, error: impl Into<Error>) -> Error {
+    pub(crate) fn said(&self, error: impl Into<Error>) -> Error {
         error.into().of(format!("container `{}`", self.name))
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use isolate_namespaces::{Command, Namespace};
+use isolate_overlay::Overlay;
 
 use crate::confinement::Confinement;
 
@@ -22,6 +23,8 @@ pub(crate) struct Inside {
     /// Its namespaces in the order in which they are entered, for a caller without privileges.
     pub entrances: Vec<OwnedFd>,
     pub may_set_groups: bool,
+    /// Its root, where that is one overlay.
+    pub overlay: Option<Overlay>,
     /// What enters it, once something did: made for the first, and the same for all, as long as its group is in as many hierarchies.
     pub entering: Mutex<Option<(usize, Command)>>,
 }

@@ -5,6 +5,7 @@
 pub mod asynchronous;
 mod attach;
 mod builder;
+mod changes;
 mod compile;
 mod confinement;
 mod container;
@@ -59,6 +60,7 @@ pub use isolate_namespaces::{
     SeccompBuilder, SeccompCondition, Signal, Stdio, SystemCall, Terminal, Ulimit, WindowSize,
 };
 pub use isolate_netns::{Cidr, Publish};
+pub use isolate_overlay::{Change, ChangeKind};
 
 /// Control groups alone.
 pub use isolate_cgroups as cgroups;

@@ -19,12 +19,27 @@ pub(crate) fn overlay(overlay: &Overlay) -> Result<()> {
     if overlay.layers.len() > LAYERS {
         return Err(Error::invalid(format!("{} layers: the kernel takes {LAYERS}", overlay.layers.len())));
     }
+    switches(overlay)?;
     for layer in &overlay.layers {
         directory("lower layer", layer)?;
     }
     match &overlay.upper {
         Some(upper) if !upper.relative => writable(overlay, upper),
         _ => Ok(()),
+    }
+}
+
+/// What the kernel refuses together: ovl_fs_params_verify in fs/overlayfs/params.c.
+fn switches(overlay: &Overlay) -> Result<()> {
+    let switches = overlay.switches;
+    let excluded = [
+        (switches.metacopy, switches.redirect_dir.map(|on| !on), "metacopy wants redirect_dir"),
+        (switches.metacopy, Some(overlay.userxattr), "metacopy and userxattr exclude each other"),
+        (switches.redirect_dir, Some(overlay.userxattr), "redirect_dir and userxattr exclude each other"),
+    ];
+    match excluded.into_iter().find(|(one, other, _)| *one == Some(true) && *other == Some(true)) {
+        Some((.., why)) => Err(Error::invalid(why)),
+        None => Ok(()),
     }
 }
 
@@ -166,6 +181,8 @@ mod tests {
                 .unwrap()
                 .contains("incompat")
         );
+        assert_eq!(said(on().metacopy(true).redirect_dir(false)), "metacopy wants redirect_dir");
+        assert!(said(on().redirect_dir(true).userxattr(true)).contains("exclude each other"));
         let many = (0..501).fold(on(), |overlay, _| overlay.layer(path("lower")));
         assert_eq!(said(many), "502 layers: the kernel takes 500");
         fs::remove_dir_all(&base).unwrap();

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![cfg(target_os = "linux")]
 
+mod changes;
 mod check;
 mod classic;
+mod diff;
 mod error;
 mod mount;
 mod mounted;
@@ -11,6 +13,8 @@ mod parameter;
 mod single;
 mod support;
 
+pub use changes::{Change, ChangeKind, Changes};
+pub use diff::Diff;
 pub use error::{Error, ErrorKind, Result};
 pub use mount::DetachedMount;
 pub use mounted::Mounted;

@@ -133,6 +133,9 @@ pub(crate) fn options(overlay: &Overlay) -> OsString {
     if overlay.userxattr {
         text.extend(b",userxattr");
     }
+    for (key, value) in parameter::switches(overlay) {
+        text.extend(format!(",{key}={value}").into_bytes());
+    }
     OsString::from_vec(text)
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::changes::Changes;
+use crate::diff::Diff;
 use crate::error::Result;
 use crate::mount::{self, DetachedMount};
 use crate::mounted::Mounted;
@@ -29,6 +31,16 @@ pub struct Overlay {
     pub(crate) upper: Option<Upper>,
     pub(crate) volatile: bool,
     pub(crate) userxattr: bool,
+    /// What is said of these; else the kernel's configuration counts.
+    pub(crate) switches: Switches,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Switches {
+    pub index: Option<bool>,
+    pub metacopy: Option<bool>,
+    pub redirect_dir: Option<bool>,
+    pub xino: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,7 +54,13 @@ pub(crate) struct Upper {
 impl Overlay {
     /// `base` is the bottom layer; every [`layer`](Self::layer) goes on top of those before it.
     pub fn on(base: impl AsRef<Path>) -> Self {
-        Self { layers: vec![base.as_ref().to_owned()], upper: None, volatile: false, userxattr: false }
+        Self {
+            layers: vec![base.as_ref().to_owned()],
+            upper: None,
+            volatile: false,
+            userxattr: false,
+            switches: Switches::default(),
+        }
     }
 
     /// One more layer, on top of those before it. A file in it hides one of the same name below.
@@ -89,6 +107,34 @@ impl Overlay {
         self
     }
 
+    /// Whether a file with several names in a layer keeps them all when it is written (Linux 4.13). It makes the upper layer one that
+    /// belongs to these layers alone. Default: what the kernel was built with (`CONFIG_OVERLAY_FS_INDEX`).
+    pub fn index(mut self, index: bool) -> Self {
+        self.switches.index = Some(index);
+        self
+    }
+
+    /// Whether of a file whose attributes are changed only these are copied up (Linux 4.19): faster, and the upper layer is no layer
+    /// by itself any more. Default: what the kernel was built with (`CONFIG_OVERLAY_FS_METACOPY`).
+    pub fn metacopy(mut self, metacopy: bool) -> Self {
+        self.switches.metacopy = Some(metacopy);
+        self
+    }
+
+    /// Whether a directory of a layer can be renamed (Linux 4.10), which leaves a note in the upper layer; without, the kernel says
+    /// EXDEV, and programs copy it. Default: what the kernel was built with (`CONFIG_OVERLAY_FS_REDIRECT_DIR`).
+    pub fn redirect_dir(mut self, redirect_dir: bool) -> Self {
+        self.switches.redirect_dir = Some(redirect_dir);
+        self
+    }
+
+    /// Whether inode numbers are made unique where layers are on several file systems (Linux 4.17). Default: what the kernel was
+    /// built with (`CONFIG_OVERLAY_FS_XINO_AUTO`).
+    pub fn xino(mut self, xino: bool) -> Self {
+        self.switches.xino = Some(xino);
+        self
+    }
+
     /// What fsconfig(2) is to be told, in order, for a process that mounts by itself. Topmost layer first.
     ///
     /// An error if a path cannot be said that way: longer than 255 bytes; and below Linux 6.7, where all layers are one value,
@@ -132,6 +178,48 @@ impl Overlay {
     /// ```
     pub fn mount_at(&self, target: impl AsRef<Path>) -> Result<Mounted> {
         self.mount()?.attach(target)
+    }
+
+    /// What the upper layer changes of the others, one by one: what a container has added, changed and deleted. Reads the directories
+    /// as they are, whether or not the overlay is mounted; what is changed meanwhile is told as it was or as it is.
+    ///
+    /// It follows no symbolic link. A file that was opened for writing counts as changed, whatever was written.
+    ///
+    /// ```no_run
+    /// use isolate_overlay::Overlay;
+    /// # fn main() -> isolate_overlay::Result<()> {
+    /// for change in Overlay::on("/srv/alpine").writable("/var/tmp/upper", "/var/tmp/work").changes()? {
+    ///     println!("{}", change?); // A /new, C /etc, D /old
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without an upper layer that has a path here; each directory that cannot be
+    /// read is an error of its own, and so is one that was renamed with [`redirect_dir`](Self::redirect_dir).
+    pub fn changes(&self) -> Result<Changes> {
+        Changes::of(self)
+    }
+
+    /// The same as a layer of an image: a tar archive that, applied to the layers, gives what the overlay shows, but for the attributes
+    /// of its root directory. Needs files as they are in the upper layer, without [`metacopy`](Self::metacopy).
+    ///
+    /// ```no_run
+    /// use isolate_overlay::Overlay;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let overlay = Overlay::on("/srv/alpine").writable("/var/tmp/upper", "/var/tmp/work");
+    /// overlay.diff().write_to(std::fs::File::create("/srv/layer.tar")?)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn diff(&self) -> Diff<'_> {
+        Diff::of(self)
+    }
+
+    /// The upper layer, if there is one that has a path here.
+    #[must_use]
+    pub fn upper(&self) -> Option<&Path> {
+        self.upper.as_ref().filter(|upper| !upper.relative).map(|upper| &*upper.directory)
     }
 
     /// Every directory with what it is called.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Switches};
 
 /// One parameter of a mount: `key=value`, or a flag where there is no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,9 @@ fn rest(overlay: &Overlay) -> Result<Vec<Parameter>> {
     if overlay.userxattr {
         flag("userxattr");
     }
+    for (key, value) in switches(overlay) {
+        parameters.push(Parameter { key, value: Some(value.into()) });
+    }
     if let Some(upper) = &overlay.upper {
         for (key, path) in [("upperdir", &upper.directory), ("workdir", &upper.work)] {
             // The kernel takes a backslash in these two for an escape.
@@ -88,6 +91,15 @@ fn rest(overlay: &Overlay) -> Result<Vec<Parameter>> {
         }
     }
     Ok(parameters)
+}
+
+/// What was said of the kernel's own choices.
+pub(crate) fn switches(overlay: &Overlay) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let Switches { index, metacopy, redirect_dir, xino } = overlay.switches;
+    let all = [("index", index), ("metacopy", metacopy), ("redirect_dir", redirect_dir), ("xino", xino)];
+    // With userxattr no directory is redirected, and the kernel wants that not even said.
+    let said = all.into_iter().filter(|(key, _)| !overlay.userxattr || *key != "redirect_dir");
+    said.filter_map(|(key, on)| Some((key, if on? { "on" } else { "off" })))
 }
 
 /// With a backslash before each of these characters.
@@ -145,6 +157,15 @@ mod tests {
         let overlay = Overlay::on("/base").layer("/a:b\\c").userxattr(true);
         assert_eq!(values(&joined(&overlay).unwrap()), ["lowerdir=/a\\:b\\\\c:/base", "userxattr"]);
         assert!(joined(&Overlay::on("/a,b")).unwrap_err().to_string().contains("/a,b"));
+    }
+
+    #[test]
+    fn the_kernels_choices_are_said_only_where_the_caller_did() {
+        let overlay =
+            Overlay::on("/a").layer("/b").index(false).metacopy(false).redirect_dir(true).xino(true);
+        let expected = ["lowerdir=/b:/a", "index=off", "metacopy=off", "redirect_dir=on", "xino=on"];
+        assert_eq!(values(&joined(&overlay).unwrap()), expected);
+        assert_eq!(options(&overlay).to_str(), Some(&*expected.join(",")));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Layout {
     pub preparations: Vec<Preparation>,
     /// To be checked once those are made, for an error that says more than the kernel's.
     pub overlays: Vec<Overlay>,
+    /// The root, where it is one overlay.
+    pub overlay: Option<Overlay>,
     /// To be removed afterwards: the container's own directory on the disk,
     pub directory: Option<PathBuf>,
     /// and the work directory next to an upper layer that stays.
@@ -116,6 +118,7 @@ impl Layout {
             mounts: Vec::new(),
             preparations: Vec::new(),
             overlays: Vec::new(),
+            overlay: None,
             directory: None,
             work: None,
             users: layers.clone(),
@@ -134,18 +137,20 @@ fn layers(bottom_up: &[PathBuf], upper: Option<&Path>, scratch: Scratch, way: Wa
     let mut seen: Vec<_> = bottom_up.iter().rev().cloned().collect();
     if let Some(upper) = upper {
         let work = work_next_to(upper)?;
-        let overlay = overlay.writable(upper, &work).userxattr(way.rootless);
+        let overlay = plain(overlay.writable(upper, &work), way);
         seen.insert(0, upper.to_owned());
         let filesystem = way.filesystem(&overlay, bottom_up, Some((upper, &work)), false)?;
         let mut layout = Layout::of(filesystem.into(), seen, true);
         layout.range = range_of(upper).filter(|_| way.mapped);
         layout.preparations = vec![Preparation::Layer(upper.to_owned()), Preparation::Private(work.clone())];
+        layout.overlay = Some(overlay.clone());
         layout.overlays.push(overlay);
         layout.work = Some(work);
         return Ok(layout);
     }
     let mut layout = Layout::of(Filesystem::tmpfs().into(), seen, true);
     layout.root = throw_away(overlay, bottom_up, &scratch, 0, &mut layout, way)?.into();
+    layout.overlay = layout.overlays.first().cloned();
     layout.finish(&scratch, 1, way);
     Ok(layout)
 }
@@ -181,6 +186,11 @@ impl Layout {
     }
 }
 
+/// Files in its upper layer are whole, and where they are seen: a layer by itself, whatever the kernel was built with.
+fn plain(overlay: Overlay, way: Way) -> Overlay {
+    overlay.userxattr(way.rootless).redirect_dir(false).metacopy(false)
+}
+
 /// An overlay whose upper layer goes with the container, so that nothing of it need ever be written to the disk.
 fn throw_away(
     overlay: Overlay,
@@ -196,7 +206,7 @@ fn throw_away(
         Scratch::Disk(_) => overlay.writable(&upper, &work),
         Scratch::Memory => overlay.scratch(&upper, &work),
     };
-    let overlay = overlay.volatile(true).userxattr(way.rootless);
+    let overlay = plain(overlay, way).volatile(true);
     let filesystem = way.filesystem(&overlay, bottom_up, Some((&upper, &work)), true)?;
     layout.overlays.push(overlay);
     Ok(filesystem)
@@ -233,6 +243,7 @@ impl Way {
                 });
             return Ok(self.attributes(filesystem));
         }
+        let plain = plain.set("redirect_dir", "off").set("metacopy", "off");
         let mut filesystem = bottom_up.iter().rev().fold(plain, |filesystem, layer| filesystem.layer(layer));
         if let Some((upper, work)) = upper {
             filesystem = filesystem.set("upperdir", upper).set("workdir", work);

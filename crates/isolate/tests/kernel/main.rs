@@ -5,6 +5,7 @@
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod attacks;
+mod changes;
 mod common;
 mod errors;
 mod exec;

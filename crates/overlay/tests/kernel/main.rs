@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod attached;
+mod changes;
 mod detached;
 mod layers;
 mod names;
