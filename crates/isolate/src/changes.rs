@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use isolate_overlay::{Change, Overlay};
+use isolate_overlay::{Change, ChangeKind, Overlay};
 
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +12,8 @@ impl Container {
     /// What it has added, changed and deleted of its root's layers so far, as `docker diff`: sorted by name, a directory before what is
     /// in it, a deleted one alone. While it runs or after its end; what lies on mounts is none of the root's.
     ///
-    /// The mount points that were missing in the root are there: they were made in its upper layer.
+    /// Mount points that were missing in the root, and were made in its upper layer, are not among them; a directory of the root that
+    /// they are in counts as changed.
     ///
     /// ```no_run
     /// # fn main() -> isolate::Result<()> {
@@ -28,8 +29,26 @@ impl Container {
     ///
     /// [`Unsupported`](ErrorKind::Unsupported) for other roots, and where the upper layer is in memory, which only the container sees.
     pub fn changes(&self) -> Result<Vec<Change>> {
-        let changes = self.overlay()?.changes().map_err(|e| self.said(e))?;
-        changes.map(|change| change.map_err(|e| self.said(e))).collect()
+        Ok(self.told()?.into_iter().filter_map(|(change, own)| own.then_some(change)).collect())
+    }
+
+    /// All, and whether each is the container's own doing.
+    fn told(&self) -> Result<Vec<(Change, bool)>> {
+        let all: Vec<Change> =
+            self.overlay()?.changes().and_then(Iterator::collect).map_err(|e| self.said(e))?;
+        let mut told: Vec<_> = all.into_iter().map(|change| (change, true)).collect();
+        let points = &self.inside().mount_points;
+        // What is in a directory comes behind it.
+        for n in (0..told.len()).rev() {
+            let Some(((change, own), behind)) = told.get_mut(n..).and_then(<[_]>::split_first_mut) else {
+                break;
+            };
+            let path = change.path();
+            let leads_to_one = points.iter().any(|point| point.starts_with(path));
+            let mut inside = behind.iter().take_while(|(other, _)| other.path().starts_with(path));
+            *own = change.kind() != ChangeKind::Added || !leads_to_one || inside.any(|(_, own)| *own);
+        }
+        Ok(told)
     }
 
     /// The same as a layer of an image: a tar archive, uncompressed, with whiteouts for what was deleted (OCI image-spec, layer.md).
@@ -49,7 +68,10 @@ impl Container {
     /// for a deletion in a layer.
     pub fn diff(&self, writer: impl Write) -> Result<()> {
         let first = self.root_outside().map_or(0, |[user, _]| user);
-        self.overlay()?.diff().owners_from(first).write_to(writer).map_err(|e| self.said(e))
+        let told = self.told()?;
+        let foreign = told.iter().filter_map(|(change, own)| (!own).then_some(change.path()));
+        let diff = self.overlay()?.diff().owners_from(first).without(foreign);
+        diff.write_to(writer).map_err(|e| self.said(e))
     }
 
     fn overlay(&self) -> Result<&Overlay> {

@@ -67,9 +67,15 @@ impl Compiled {
             entrances,
             may_set_groups: may_set_groups(&self.decision),
             overlay: self.layout.overlay.clone(),
+            mount_points: mount_points(&self.command),
             entering: std::sync::Mutex::new(None),
         }
     }
+}
+
+/// From the root, without a slash before them.
+fn mount_points(command: &Command) -> Vec<PathBuf> {
+    command.mount_points().map(|point| point.strip_prefix("/").unwrap_or(point).to_owned()).collect()
 }
 
 pub(crate) fn compile(

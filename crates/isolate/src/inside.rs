@@ -25,6 +25,8 @@ pub(crate) struct Inside {
     pub may_set_groups: bool,
     /// Its root, where that is one overlay.
     pub overlay: Option<Overlay>,
+    /// What is mounted on it, seen from it.
+    pub mount_points: Vec<PathBuf>,
     /// What enters it, once something did: made for the first, and the same for all, as long as its group is in as many hierarchies.
     pub entering: Mutex<Option<(usize, Command)>>,
 }

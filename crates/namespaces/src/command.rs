@@ -303,6 +303,11 @@ impl Command {
         self
     }
 
+    /// Where something is [mounted](Self::mount), in that order.
+    pub fn mount_points(&self) -> impl Iterator<Item = &Path> {
+        self.mounts.iter().map(Mount::target)
+    }
+
     /// The cgroup v2 directory that the child is born into (`CLONE_INTO_CGROUP`, Linux 5.7): it never runs outside.
     pub fn cgroup(&mut self, directory: impl Into<OwnedFd>) -> &mut Self {
         self.cgroup = Some(Arc::new(directory.into()));

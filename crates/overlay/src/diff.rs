@@ -1,6 +1,6 @@
 //! The changes of an overlay as a layer: OCI image-spec, layer.md. Deletions are whiteouts (`.wh.NAME`), never opaque directories.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -24,16 +24,23 @@ const WHITEOUT: &[u8] = b".wh.";
 pub struct Diff<'o> {
     overlay: &'o Overlay,
     first: u32,
+    without: HashSet<PathBuf>,
 }
 
 impl<'o> Diff<'o> {
     pub(crate) fn of(overlay: &'o Overlay) -> Self {
-        Self { overlay, first: 0 }
+        Self { overlay, first: 0, without: HashSet::new() }
     }
 
     /// Owners are those of a user namespace whose id 0 is this on the disk: in the layer they are counted from it. Default: 0.
     pub fn owners_from(mut self, first: u32) -> Self {
         self.first = first;
+        self
+    }
+
+    /// Leaves these paths out, as [`Change::path`](crate::Change::path) tells them; what is in a directory is not left out with it.
+    pub fn without(mut self, paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+        self.without.extend(paths.into_iter().map(|path| path.as_ref().to_owned()));
         self
     }
 
@@ -54,6 +61,9 @@ impl<'o> Diff<'o> {
         };
         for change in Changes::of(self.overlay)? {
             let change = change?;
+            if self.without.contains(change.path()) {
+                continue;
+            }
             match change.kind() {
                 ChangeKind::Deleted => layer.whiteout(change.path())?,
                 _ => layer.entry(change.path())?,
