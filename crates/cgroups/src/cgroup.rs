@@ -15,17 +15,12 @@ use crate::mountinfo::Mounts;
 use crate::name::Name;
 use crate::reader::{Memory, StatsReader, What};
 use crate::watch::{Resource, Share, WatchMemory, WatchPressure, WatchState};
-use crate::{
-    Controller, DeviceRule, Error, ErrorKind, Limits, Result, apply, devices, kill, own, remove, v1,
-};
+use crate::{Controller, DeviceRule, Error, Limits, Result, apply, devices, freeze, kill, own, remove, v1};
 
 /// How long [`Cgroup::remove`] waits for killed processes to be gone.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
 /// How long `Drop` does.
 const DROP_WITHIN: Duration = Duration::from_secs(1);
-/// How long [`Cgroup::freeze`] waits for the last process to stand still.
-const FREEZE_WITHIN: Duration = Duration::from_secs(5);
-
 /// A control group. **Dropping one that was created kills what runs in it and removes it**;
 /// [`keep`](Self::keep) gives that up, [`remove`](Self::remove) does it and reports.
 ///
@@ -69,10 +64,10 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a name that is empty, absolute, has a component that is empty,
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a name that is empty, absolute, has a component that is empty,
     /// `.`, `..`, longer than 255 bytes, begins with `cgroup.` or contains a newline;
-    /// [`AlreadyExists`](ErrorKind::AlreadyExists); [`NotFound`](ErrorKind::NotFound) when a group above is not there;
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied); [`Unsupported`](ErrorKind::Unsupported) without cgroup v2.
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists); [`NotFound`](crate::ErrorKind::NotFound) when a group above is not there;
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied); [`Unsupported`](crate::ErrorKind::Unsupported) without cgroup v2.
     /// None leaves anything behind.
     pub fn create(name: impl AsRef<Path>) -> Result<Self> {
         let name = Name::parse(name.as_ref())?;
@@ -131,7 +126,7 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create); [`NotFound`](ErrorKind::NotFound) when there is none of that name.
+    /// As [`create`](Self::create); [`NotFound`](crate::ErrorKind::NotFound) when there is none of that name.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Mounts::with(|mounts| {
@@ -152,9 +147,9 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a value out of its range; [`Unsupported`](ErrorKind::Unsupported)
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a value out of its range; [`Unsupported`](crate::ErrorKind::Unsupported)
     /// for a controller that is missing or out of reach, with the remedy as [`hint`](Error::hint);
-    /// [`NotApplied`](ErrorKind::NotApplied) when the kernel made a value weaker; [`Busy`](ErrorKind::Busy) on cgroup
+    /// [`NotApplied`](crate::ErrorKind::NotApplied) when the kernel made a value weaker; [`Busy`](crate::ErrorKind::Busy) on cgroup
     /// v1 when more memory is in use than the new limit and cannot be reclaimed. After any of them the limits are those of before:
     /// what was written is put back, and what cannot be is named in the hint.
     pub fn apply(&self, limits: &Limits) -> Result<()> {
@@ -203,9 +198,9 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied) without CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN;
-    /// [`Unsupported`](ErrorKind::Unsupported) where the kernel has no such programs (`CONFIG_CGROUP_BPF`);
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for more than 400 rules.
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) without CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where the kernel has no such programs (`CONFIG_CGROUP_BPF`);
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for more than 400 rules.
     pub fn allow_devices(&self, rules: &[DeviceRule]) -> Result<()> {
         devices::allow(self.group.as_fd(), rules, &self.devices)
             .map_err(|error| error.about(format_args!("{}: devices", subject(&self.name))))
@@ -220,8 +215,8 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) when there is no such process; [`InvalidInput`](ErrorKind::InvalidInput) for
-    /// 0; [`Busy`](ErrorKind::Busy) when the group hands controllers to groups below it and so may hold no process.
+    /// [`NotFound`](crate::ErrorKind::NotFound) when there is no such process; [`InvalidInput`](crate::ErrorKind::InvalidInput) for
+    /// 0; [`Busy`](crate::ErrorKind::Busy) when the group hands controllers to groups below it and so may hold no process.
     pub fn add(&self, pid: u32) -> Result<()> {
         let subject = || format!("{}: process {pid}", subject(&self.name));
         if pid == 0 || i32::try_from(pid).is_err() {
@@ -236,40 +231,19 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](ErrorKind::TimedOut) when one does not within 5 seconds (it waits in the kernel where it cannot be
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) when one does not within 5 seconds (it waits in the kernel where it cannot be
     /// interrupted); the group is thawed again then.
     pub fn freeze(&self) -> Result<()> {
-        match self.set_frozen(true) {
-            Err(error) => {
-                let _ = self.group.write("cgroup.freeze", "0");
-                Err(error.about(subject(&self.name)))
-            }
-            ok => ok,
-        }
+        freeze::freeze(&self.group).map_err(|error| error.about(subject(&self.name)))
     }
 
     /// Undoes [`freeze`](Self::freeze), and waits until the processes run.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](ErrorKind::TimedOut) when a group above this one is frozen.
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) when a group above this one is frozen.
     pub fn thaw(&self) -> Result<()> {
-        self.set_frozen(false).map_err(|error| error.about(subject(&self.name)))
-    }
-
-    fn set_frozen(&self, frozen: bool) -> Result<()> {
-        let events = Events::open(&self.group)?;
-        self.group.write("cgroup.freeze", if frozen { "1" } else { "0" })?;
-        if events.wait(FREEZE_WITHIN, |state| state.frozen == frozen)? {
-            return Ok(());
-        }
-        let done = if frozen { "frozen" } else { "thawed" };
-        let error = Error::new(ErrorKind::TimedOut, format!("not {done} after {FREEZE_WITHIN:?}"));
-        Err(match frozen {
-            true => error
-                .with_hint("a process of it waits in the kernel, where it cannot be stopped (state D in ps)"),
-            false => error.with_hint("a group above it is frozen: thaw that one"),
-        })
+        freeze::thaw(&self.group).map_err(|error| error.about(subject(&self.name)))
     }
 
     /// Kills every process in the group and below it, frozen ones too, without a gap for a fork to escape through.
@@ -279,9 +253,19 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied).
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied).
     pub fn kill(&self) -> Result<()> {
         kill::kill(&self.group).map_err(|error| error.about(subject(&self.name)))
+    }
+
+    /// As [`kill`](Self::kill), of a group that is not used again: who could not die at once, since its share of the processors is small,
+    /// gets all it needs for that. Its processor limits are none then.
+    ///
+    /// # Errors
+    ///
+    /// As [`kill`](Self::kill); none for a group that is gone.
+    pub fn terminate(&self) -> Result<()> {
+        remove::terminate(&self.group, &self.v1).map_err(|error| error.about(subject(&self.name)))
     }
 
     /// Whether a live process is in the group or below it. A zombie is none.
@@ -367,7 +351,7 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) where memory is on cgroup v1, or the group has not got the controller.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where memory is on cgroup v1, or the group has not got the controller.
     pub fn watch_memory(&self) -> Result<WatchMemory> {
         WatchMemory::open(&self.group).map_err(|error| error.about(subject(&self.name)))
     }
@@ -388,8 +372,8 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a window out of range, or a stall longer than it;
-    /// [`Unsupported`](ErrorKind::Unsupported) where the kernel counts no pressure.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a window out of range, or a stall longer than it;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where the kernel counts no pressure.
     pub fn watch_pressure(
         &self,
         resource: Resource,
@@ -406,7 +390,7 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// The first that happened, with the others in its hint; [`Busy`](ErrorKind::Busy) when a process was still there
+    /// The first that happened, with the others in its hint; [`Busy`](crate::ErrorKind::Busy) when a process was still there
     /// after 5 seconds, with its pid in the hint.
     pub fn remove(mut self) -> Result<()> {
         self.owned = false;

@@ -13,6 +13,7 @@ mod devices;
 mod directory;
 mod error;
 mod events;
+mod freeze;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

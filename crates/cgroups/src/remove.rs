@@ -9,6 +9,9 @@ use crate::events::Events;
 use crate::kill::{kill, pids, signal};
 use crate::{Error, Result, v1};
 
+/// Most are gone by then.
+const SOON: Duration = Duration::from_millis(50);
+
 /// Goes on after an error; the errors come back in the order they happened. cgroup v1 first: while the group of
 /// cgroup v2 stands, [`Cgroup::open`](crate::Cgroup::open) finds the rest.
 pub(crate) fn take_down(group: &Directory, v1: &v1::Groups, within: Duration) -> Vec<Error> {
@@ -28,14 +31,49 @@ pub(crate) fn take_down(group: &Directory, v1: &v1::Groups, within: Duration) ->
         }
     };
     if let Some(events) = &events {
-        errors.extend(kill(group).err());
-        errors.extend(events.wait(within, |state| !state.populated).err());
+        errors.extend(end_all(group, v1, events, within));
     }
     for group in v1.directories() {
         errors.extend(remove_tree(group, events.as_ref(), deadline, true).err());
     }
     errors.extend(remove_tree(group, events.as_ref(), deadline, false).err());
     errors
+}
+
+/// Kills all, and sees to it that they can die: who may hardly run takes seconds for that.
+pub(crate) fn terminate(group: &Directory, v1: &v1::Groups) -> Result<()> {
+    let events = match Events::open(group) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        events => events?,
+    };
+    if !events.state()?.populated {
+        return Ok(());
+    }
+    Error::all(end_all(group, v1, &events, SOON)).map_or(Ok(()), Err)
+}
+
+/// Waits for the last one's end, too, as long as that is given.
+fn end_all(group: &Directory, v1: &v1::Groups, events: &Events, within: Duration) -> Vec<Error> {
+    let mut errors = Vec::from_iter(kill(group).err());
+    match events.wait(SOON.min(within), |state| !state.populated) {
+        Ok(true) => {}
+        Ok(false) => {
+            hurry(group);
+            v1.directories().for_each(hurry);
+            errors.extend(events.wait(within.saturating_sub(SOON), |state| !state.populated).err());
+        }
+        Err(error) => errors.push(error),
+    }
+    errors
+}
+
+/// Who dies needs the processor for it: what is killed, and runs no program any more, may have as much as it takes.
+fn hurry(group: &Directory) {
+    for (file, value) in [("cpu.idle", "0"), ("cpu.max", "max"), ("cpu.cfs_quota_us", "-1")] {
+        // Where the controller is not, nothing holds it back.
+        let _ = group.try_write(file, value);
+    }
+    group.children().unwrap_or_default().iter().for_each(hurry);
 }
 
 fn is_gone(error: &Error) -> bool {

@@ -188,7 +188,7 @@ fn overlay() -> Finding {
 fn scratch() -> Finding {
     let detail = match Scratch::choose("x", has_sys_admin()) {
         Scratch::Disk(path) => format!("on the disk, below {}", path.parent().unwrap_or(&path).display()),
-        Scratch::Memory => "in memory: the disk's file system cannot hold them".into(),
+        Scratch::Memory(_) => "in memory: the disk's file system cannot hold them".into(),
     };
     Finding::new("upper layers", true, detail, None)
 }

@@ -10,6 +10,8 @@ pub(crate) use scratch::{Preparation, Scratch};
 
 use std::path::{Path, PathBuf};
 
+use isolate_cgroups::Bytes;
+
 /// A container's root file system.
 ///
 /// A path alone, as in `.rootfs("/srv/alpine")`, is a throw-away overlay: the directory is never written, and what the
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 pub struct Rootfs {
     kind: Kind,
     upper: Option<PathBuf>,
+    in_memory: Option<Bytes>,
     with: Vec<PathBuf>,
 }
 
@@ -72,6 +75,19 @@ impl Rootfs {
         self
     }
 
+    /// What the container writes lies in memory, and is no more than this: beyond it programs get `ENOSPC`. It counts as the
+    /// container's memory. For layers, a path alone, and [`host`](Self::host).
+    ///
+    /// ```
+    /// use isolate::{Bytes, Rootfs};
+    /// let root = Rootfs::from("/srv/alpine").in_memory(Bytes::mib(64));
+    /// # let _ = root;
+    /// ```
+    pub fn in_memory(mut self, most: impl Into<Bytes>) -> Self {
+        self.in_memory = Some(most.into());
+        self
+    }
+
     /// One more file or directory of the host, copy-on-write, at the same path. For [`host`](Self::host).
     pub fn with(mut self, path: impl AsRef<Path>) -> Self {
         self.with.push(path.as_ref().to_owned());
@@ -79,7 +95,7 @@ impl Rootfs {
     }
 
     fn new(kind: Kind) -> Self {
-        Self { kind, upper: None, with: Vec::new() }
+        Self { kind, upper: None, in_memory: None, with: Vec::new() }
     }
 }
 

@@ -74,7 +74,7 @@ impl Undo {
             note(port.remove_rules().map_err(Error::from));
         }
         if let Some(cgroup) = &self.cgroup {
-            note(cgroup.kill().map_err(Error::from));
+            note(cgroup.terminate().map_err(Error::from));
         }
         drop(self.child.take());
         drop(self.pasta.take());

@@ -150,6 +150,15 @@ impl Mount {
         self
     }
 
+    /// Nothing below it can be executed.
+    pub fn noexec(mut self) -> Self {
+        match &mut self.what {
+            What::Bind { attributes, .. } | What::Tree { attributes, .. } => *attributes |= NOEXEC,
+            What::Filesystem(filesystem) => filesystem.attributes |= NOEXEC,
+        }
+        self
+    }
+
     /// Files keep their owners' numbers in the child's new user namespace: what belongs to user 0 outside does so inside, and what
     /// user 0 inside makes belongs to 0 outside (mount_setattr(2), Linux 5.12; its file system must support it). For a bind, of which the
     /// mounts below it must do so too. Wants CAP_SYS_ADMIN in the user namespace that the file system was mounted in. Without a new

@@ -20,6 +20,7 @@ on_either_host! {
     a_cpuset_pins_its_processes => pins;
     a_devices_bandwidth_is_held_and_given_back => bandwidth;
     a_hundred_updates_under_load_are_all_in_force => updates;
+    who_may_hardly_run_is_removed_at_once => starved;
 }
 
 const V2: [Need; 2] = [Need::Root, Need::Cgroup2];
@@ -67,6 +68,17 @@ fn weights() {
     let ratio = (after[1] - before[1]).as_secs_f64() / (after[0] - before[0]).as_secs_f64();
     assert!((2.7..3.3).contains(&ratio), "{ratio}");
     groups.into_iter().for_each(|group| group.remove().unwrap());
+}
+
+/// A thousandth of a processor: the end of eight shells takes seconds of that.
+fn starved() {
+    let group = limited(&Limits::new().cpus(0.001));
+    let mut spinners: Vec<_> = (0..8).map(|_| Waiting::in_group(&group, SPIN)).collect();
+    spinners.iter_mut().for_each(Waiting::go);
+    assert!(eventually(|| group.stats().unwrap().cpu.throttled_periods > 0));
+    let start = Instant::now();
+    group.remove().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 fn lifted() {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use isolate_cgroups::Bytes;
 use isolate_namespaces::{Filesystem, Mount, Root};
 use isolate_overlay::Overlay;
 
@@ -87,6 +88,10 @@ pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path, way: Way)
     if rootfs.upper.is_some() && !matches!(rootfs.kind, Kind::Layers(_)) {
         return Err(Error::new(ErrorKind::InvalidConfig, "rootfs: an upper layer wants layers below it"));
     }
+    let scratch = match rootfs.in_memory {
+        Some(most) => in_memory(rootfs, most)?,
+        None => scratch,
+    };
     if !rootfs.with.is_empty() && !matches!(rootfs.kind, Kind::Host) {
         let why = "rootfs: `with` names more of the host, for Rootfs::host()";
         return Err(
@@ -108,6 +113,22 @@ pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path, way: Way)
         }
         Kind::Host => the_host(&rootfs.with, scratch, state, way),
     }
+}
+
+fn in_memory(rootfs: &Rootfs, most: Bytes) -> Result<Scratch> {
+    let wrong = |what: String| Err(Error::new(ErrorKind::InvalidConfig, what));
+    if rootfs.upper.is_some() || matches!(rootfs.kind, Kind::Writable(_) | Kind::ReadOnly(_)) {
+        return wrong(
+            "rootfs: in memory lies what would be thrown away, of layers or of the host".to_owned(),
+        );
+    }
+    // For the kernel 0 is no limit.
+    if most < Bytes::kib(64) {
+        return wrong(format!(
+            "rootfs: {most} of memory is not enough for what every container writes, 64 KiB"
+        ));
+    }
+    Ok(Scratch::Memory(Some(most)))
 }
 
 impl Layout {
@@ -204,7 +225,7 @@ fn throw_away(
     layout.preparations.extend(made);
     let overlay = match scratch {
         Scratch::Disk(_) => overlay.writable(&upper, &work),
-        Scratch::Memory => overlay.scratch(&upper, &work),
+        Scratch::Memory(_) => overlay.scratch(&upper, &work),
     };
     let overlay = plain(overlay, way).volatile(true);
     let filesystem = way.filesystem(&overlay, bottom_up, Some((&upper, &work)), true)?;

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use isolate_cgroups::Bytes;
 use isolate_namespaces::Filesystem;
 
 use super::etc;
@@ -17,8 +18,8 @@ const DISK: &str = "/var/lib/isolate";
 pub(crate) enum Scratch {
     /// A directory of the container's own.
     Disk(PathBuf),
-    /// A tmpfs that the container mounts; it counts as its memory.
-    Memory,
+    /// A tmpfs that the container mounts, of at most so many bytes; it counts as its memory.
+    Memory(Option<Bytes>),
 }
 
 /// Something to be made on a disk before the start.
@@ -36,17 +37,17 @@ impl Scratch {
     /// The place for the container of this id. Without privileges it is memory: a file system of the container's own.
     pub(crate) fn choose(id: &str, privileged: bool) -> Self {
         if !privileged {
-            return Self::Memory;
+            return Self::Memory(None);
         }
         let disk = Path::new(DISK);
         let existing = disk.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        if isolate_overlay::can_hold_upper(existing) { Self::Disk(disk.join(id)) } else { Self::Memory }
+        if isolate_overlay::can_hold_upper(existing) { Self::Disk(disk.join(id)) } else { Self::Memory(None) }
     }
 
     pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Disk(directory) => Some(directory),
-            Self::Memory => None,
+            Self::Memory(_) => None,
         }
     }
 
@@ -54,7 +55,7 @@ impl Scratch {
     pub(crate) fn pair(&self, n: usize) -> (PathBuf, PathBuf, Vec<Preparation>) {
         let base = match self {
             Self::Disk(directory) => directory.clone(),
-            Self::Memory => PathBuf::new(),
+            Self::Memory(_) => PathBuf::new(),
         };
         let (upper, work) = (base.join(format!("upper{n}")), base.join(format!("work{n}")));
         let made = match self {
@@ -62,7 +63,7 @@ impl Scratch {
                 let private = Preparation::Private(directory.clone());
                 vec![private, Preparation::Layer(upper.clone()), Preparation::Private(work.clone())]
             }
-            Self::Memory => Vec::new(),
+            Self::Memory(_) => Vec::new(),
         };
         (upper, work, made)
     }
@@ -70,8 +71,12 @@ impl Scratch {
     /// The file system for `pairs` of them, if it is the container that makes it.
     pub(crate) fn filesystem(&self, pairs: usize) -> Option<Filesystem> {
         match self {
-            Self::Memory if pairs > 0 => {
+            Self::Memory(most) if pairs > 0 => {
                 let tmpfs = Filesystem::tmpfs().set("mode", "700");
+                let tmpfs = match most {
+                    Some(most) => tmpfs.set("size", most.get().to_string()),
+                    None => tmpfs,
+                };
                 Some((0..pairs).fold(tmpfs, |tmpfs, n| {
                     tmpfs.directory(format!("upper{n}"), 0o755).directory(format!("work{n}"), 0o700)
                 }))

@@ -5,7 +5,7 @@ use std::fs;
 use isolate::{Bytes, Container, Limits};
 use testkit::kernel_test;
 
-use crate::common::{NEEDS, printed, sh};
+use crate::common::{NEEDS, OnDisk, printed, sh};
 
 /// A file of the container's group, under its name on cgroup v2 or on v1.
 fn read(container: &Container, v2: &str, v1: &str) -> String {
@@ -84,5 +84,21 @@ fn limits_change_while_it_runs_all_of_them_or_none() {
         assert!(error.to_string().starts_with(&format!("container `{}`: ", container.name())), "{error}");
         assert_eq!(held(), (Some(Bytes::mib(128)), Some(10)));
         container.remove().unwrap();
+    });
+}
+
+#[test]
+fn who_may_hardly_run_is_removed_at_once() {
+    kernel_test(NEEDS, || {
+        let disk = OnDisk::root();
+        let script = "for n in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; echo; wait";
+        let mut container = disk.sh(script).stdout(isolate::Stdio::piped()).start().unwrap();
+        let mut line = [0; 1];
+        std::io::Read::read_exact(container.stdout.as_mut().unwrap(), &mut line).unwrap();
+        container.update(&Limits::new().cpus(0.001)).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let start = std::time::Instant::now();
+        container.remove().unwrap();
+        assert!(start.elapsed() < std::time::Duration::from_secs(3), "{:?}", start.elapsed());
     });
 }

@@ -23,6 +23,7 @@ mod rights;
 mod rootless;
 mod roots;
 mod state;
+mod storage;
 mod sweep;
 mod terminal;
 mod threads;
