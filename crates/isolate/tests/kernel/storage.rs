@@ -15,7 +15,7 @@ fn a_root_in_memory_is_no_larger_than_was_said() {
                 let script = format!(
                     "dd if=/dev/zero of=/file bs=1M count={mebibytes} 2>&1 | grep -o 'No space left'; stat -c %s /file"
                 );
-                printed(sh(&script).rootfs(root).user_namespace(namespace.clone()))
+                printed(sh(&script).rootfs(root).user_namespace(namespace))
             };
             assert_eq!(written(root(16), 8), "8388608\n");
             let full = written(root(16), 20);
