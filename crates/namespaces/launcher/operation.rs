@@ -28,7 +28,7 @@ pub(crate) unsafe fn perform(operation: u32, args: [usize; 6], run: &Run) -> isi
             OP_TREE => tree(args),
             OP_READY => ready(run),
             OP_ALIVE => alive(run.monitor),
-            OP_ID_MAP => id_map(a, b, c as u64, d),
+            OP_ID_MAP => id_map(a, b, c as u64, d, args[4] as u64),
             OP_MASK => mask(a, b, c),
             OP_DEVICE => device(a, b as u32, c as u32),
             OP_TERMINAL => terminal(a, run.header.control),
@@ -126,9 +126,9 @@ unsafe fn alive(monitor: i32) -> isize {
     if found > 0 { -ESRCH } else { found }
 }
 
-unsafe fn id_map(mount: usize, namespace: usize, attributes: u64, flags: usize) -> isize {
-    // struct mount_attr: attr_set with MOUNT_ATTR_IDMAP, attr_clr, MS_PRIVATE, userns_fd
-    let attr = [attributes | 0x10_0000, 0, 1 << 18, namespace as u64];
+unsafe fn id_map(mount: usize, namespace: usize, attributes: u64, flags: usize, propagation: u64) -> isize {
+    // struct mount_attr: attr_set with MOUNT_ATTR_IDMAP, attr_clr, propagation, userns_fd
+    let attr = [attributes | 0x10_0000, 0, propagation, namespace as u64];
     // SAFETY: a structure on this stack.
     unsafe { call(new::MOUNT_SETATTR, [mount, empty(), flags | EMPTY_PATH, attr.as_ptr() as usize, 32, 0]) }
 }

@@ -26,6 +26,13 @@ use crate::plan::Plan;
 use crate::stdio::{Kind, Stdio};
 use crate::window::WindowSize;
 
+/// Where relative names of upper layers lead.
+#[derive(Clone, Debug)]
+pub(crate) enum Scratch {
+    Filesystem(Filesystem),
+    Mount(Arc<OwnedFd>),
+}
+
 /// A program to be started in namespaces of its own. In the shape of [`std::process::Command`], whose methods do here
 /// what they do there.
 ///
@@ -60,7 +67,7 @@ pub struct Command {
     pub(crate) hostname: Option<OsString>,
     pub(crate) loopback: bool,
     pub(crate) root: Option<Root>,
-    pub(crate) scratch: Option<Filesystem>,
+    pub(crate) scratch: Option<Scratch>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
     pub(crate) cgroup_files: Vec<Arc<OwnedFd>>,
@@ -292,7 +299,13 @@ impl Command {
     /// A file system that only this start sees, the current directory while the [`root`](Self::root) is mounted: the place
     /// for an overlay's upper and work directory, by relative names. It goes with the container.
     pub fn scratch(&mut self, filesystem: Filesystem) -> &mut Self {
-        self.scratch = Some(filesystem);
+        self.scratch = Some(Scratch::Filesystem(filesystem));
+        self
+    }
+
+    /// The same, of a detached mount, in which the directories are.
+    pub fn scratch_mount(&mut self, mount: impl Into<OwnedFd>) -> &mut Self {
+        self.scratch = Some(Scratch::Mount(Arc::new(mount.into())));
         self
     }
 

@@ -75,7 +75,7 @@ pub use id_map::IdMap;
 pub use id_mappable::id_mappable;
 #[cfg(feature = "landlock")]
 pub use landlock::Landlock;
-pub use mount::{Mount, Root};
+pub use mount::{Mount, Propagation, Root};
 pub use namespace::Namespace;
 pub use plan::Plan;
 pub use priority::{IoPriority, Scheduler};

@@ -28,6 +28,46 @@ pub struct Mount {
     /// A symbolic link at the target is an error.
     pub(crate) strict: bool,
     pub(crate) id_mapped: bool,
+    pub(crate) propagation: Propagation,
+    /// With the mounts below it.
+    pub(crate) recursive: bool,
+}
+
+/// What becomes of mounts that are made below a bind's source or its copy later (mount_namespaces(7), "shared subtrees").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Propagation {
+    /// They are seen where they are made.
+    #[default]
+    Private,
+    /// Those below the source are seen in the copy, too, if the source is a shared mount: as on most hosts `/` is.
+    Slave,
+    /// And those below the copy at the source. Whoever may mount in the child then mounts for the caller.
+    Shared,
+}
+
+/// How a copy of a mount differs from it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traits {
+    pub attributes: u64,
+    pub propagation: Propagation,
+    pub recursive: bool,
+}
+
+impl Traits {
+    /// Private, with the mounts below it.
+    pub(crate) fn of(attributes: u64) -> Self {
+        Self { attributes, propagation: Propagation::Private, recursive: true }
+    }
+
+    /// For mount_setattr(2); 0 leaves it as it is at the source.
+    pub(crate) fn propagation_flag(self) -> u64 {
+        match self.propagation {
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Shared => 0,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -42,13 +82,13 @@ impl Mount {
     /// set-user-id programs nor devices have effect there. The source is looked up by the caller when the plan is made.
     pub fn bind(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
         let what = What::Bind { source: source.as_ref().to_owned(), attributes: NOSUID | NODEV, late: None };
-        Self { what, target: target.as_ref().to_owned(), strict: false, id_mapped: false }
+        Self::of(what, target.as_ref())
     }
 
     /// As [`bind`](Self::bind), of a device, which keeps its effect.
     pub fn device(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Self {
         let what = What::Bind { source: source.as_ref().to_owned(), attributes: NOSUID | NOEXEC, late: None };
-        Self { what, target: target.as_ref().to_owned(), strict: false, id_mapped: false }
+        Self::of(what, target.as_ref())
     }
 
     /// As [`bind`](Self::bind), of a file that need not exist before the program is started.
@@ -64,17 +104,12 @@ impl Mount {
     /// A directory that is open, or a detached mount.
     pub fn tree(tree: impl Into<OwnedFd>, target: impl AsRef<Path>) -> Self {
         let what = What::Tree { tree: Arc::new(tree.into()), attributes: 0 };
-        Self { what, target: target.as_ref().to_owned(), strict: false, id_mapped: false }
+        Self::of(what, target.as_ref())
     }
 
     /// A file system of its own.
     pub fn filesystem(filesystem: Filesystem, target: impl AsRef<Path>) -> Self {
-        Self {
-            what: What::Filesystem(filesystem),
-            target: target.as_ref().to_owned(),
-            strict: false,
-            id_mapped: false,
-        }
+        Self::of(What::Filesystem(filesystem), target.as_ref())
     }
 
     /// The child's own /proc. Wants [`Namespace::Pid`](crate::Namespace::Pid), else it would show the caller's processes.
@@ -181,6 +216,36 @@ impl Mount {
     #[must_use]
     pub fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Whether mounts that are made later on one side are seen on the other. For a bind; default: on neither. The copies of a child
+    /// without privileges are always private.
+    pub fn propagation(mut self, propagation: Propagation) -> Self {
+        self.propagation = propagation;
+        self
+    }
+
+    /// Without the mounts below the source: what they hide is seen. For a bind.
+    pub fn non_recursive(mut self) -> Self {
+        self.recursive = false;
+        self
+    }
+
+    /// How the copy is to be.
+    pub(crate) fn traits(&self, attributes: u64) -> Traits {
+        Traits { attributes, propagation: self.propagation, recursive: self.recursive }
+    }
+
+    fn of(what: What, target: &Path) -> Self {
+        let propagation = Propagation::Private;
+        Self {
+            what,
+            target: target.to_owned(),
+            strict: false,
+            id_mapped: false,
+            propagation,
+            recursive: true,
+        }
     }
 
     fn late(mut self, kind: Late) -> Self {

@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::command::Scratch;
 use crate::error::{Error, Result};
 use crate::filesystem::{Filesystem, Value};
+use crate::mount::Traits;
 use crate::plan::{Arg, Section};
 use crate::steps::{CLOEXEC, CONTEXT, HERE, O_PATH, Source, Steps, text};
 use crate::wire::CHILD_SLOT;
@@ -71,7 +73,7 @@ impl Steps {
     /// File systems of the launcher's, each into its slot: overlays, and the scratch file system for their upper layers.
     pub(crate) fn outside_filesystems(
         &mut self,
-        scratch: Option<&Filesystem>,
+        scratch: Option<&Scratch>,
         filesystems: &[(Filesystem, u8, String)],
     ) -> Result<()> {
         let Some(outside) = &self.outside else { return Ok(()) };
@@ -84,12 +86,24 @@ impl Steps {
                 let absolute =
                     std::path::absolute(layer).map_err(|e| Error::io(format!("layer {name}"), &e))?;
                 self.copy(section, &Source::Path(absolute), 0, slot, &name)?;
-                self.id_map(section, slot, user.clone(), 0, 0, format!("id-map {name} for {shown}"));
+                self.id_map(
+                    section,
+                    slot,
+                    user.clone(),
+                    Traits::of(0),
+                    0,
+                    format!("id-map {name} for {shown}"),
+                );
                 layers.push((slot, layers.len()));
             }
         }
         if let Some(scratch) = scratch {
-            self.outside_filesystem(scratch, HELD, "the scratch file system", &mut [].iter())?;
+            match scratch {
+                Scratch::Filesystem(filesystem) => {
+                    self.outside_filesystem(filesystem, HELD, "the scratch file system", &mut [].iter())?;
+                }
+                Scratch::Mount(mount) => self.scratch_mount(section, mount)?,
+            }
             if let Some(outside) = &mut self.outside {
                 outside.scratch = Some(HELD);
             }
@@ -109,6 +123,11 @@ impl Steps {
             self.call(section, "return to the mount namespace of the caller", libc::SYS_setns, back);
         }
         Ok(())
+    }
+
+    /// The mount for upper layers, in its slot.
+    pub(crate) fn scratch_mount(&mut self, section: Section, mount: &Arc<OwnedFd>) -> Result<()> {
+        self.copy(section, &Source::Open(mount.clone()), 0, HELD, "the scratch file system")
     }
 
     /// Below Linux 6.15 layers must be attached somewhere while the overlay is made: in the child's mount namespace, which nobody

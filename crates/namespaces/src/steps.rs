@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
+use crate::mount::{Propagation, Traits};
 use crate::outside::Outside;
 use crate::plan::{Arg, Section, Step, Words};
 use crate::wire;
@@ -191,18 +192,24 @@ impl Steps {
         &mut self,
         section: Section,
         from: &Source,
-        attributes: u64,
+        traits: Traits,
         slot: u8,
         shown: &str,
         mapped: Option<Arg>,
     ) -> Result<()> {
-        self.copy(section, from, RECURSIVE, slot, shown)?;
-        let set = if attributes == 0 { "private".to_owned() } else { names(attributes) };
+        let below = if traits.recursive { RECURSIVE } else { 0 };
+        self.copy(section, from, below, slot, shown)?;
+        let attributes = traits.attributes;
+        let set = match (attributes, traits.propagation) {
+            (0, Propagation::Private) => "private".to_owned(),
+            (_, Propagation::Private) => names(attributes),
+            (_, other) => format!("{} {other:?}", names(attributes)).to_lowercase(),
+        };
         if let Some(namespace) = mapped {
-            self.id_map(section, slot, namespace, attributes, RECURSIVE, format!("id-map {shown}, {set}"));
+            self.id_map(section, slot, namespace, traits, below, format!("id-map {shown}, {set}"));
         } else {
-            // Always private: what is mounted on a copy that shares with the caller's tree would appear there.
-            self.set_attributes(section, slot, attributes, true, format!("set {set} on {shown}"));
+            // Private unless something else is said: what is mounted on a copy that shares with the caller's tree would appear there.
+            self.set(section, slot, traits, format!("set {set} on {shown}"));
         }
         Ok(())
     }
@@ -240,11 +247,13 @@ impl Steps {
         section: Section,
         slot: u8,
         namespace: Arg,
-        attributes: u64,
+        traits: Traits,
         below: u64,
         words: String,
     ) {
-        let args = vec![Arg::Slot(slot), namespace, Arg::Number(attributes), Arg::Number(below)];
+        let propagation = Arg::Number(traits.propagation_flag());
+        let args =
+            vec![Arg::Slot(slot), namespace, Arg::Number(traits.attributes), Arg::Number(below), propagation];
         self.operation(section, words, wire::OP_ID_MAP, args);
     }
 
@@ -257,11 +266,15 @@ impl Steps {
         recursive: bool,
         words: String,
     ) {
+        self.set(section, slot, Traits { recursive, ..Traits::of(set) }, words);
+    }
+
+    fn set(&mut self, section: Section, slot: u8, traits: Traits, words: String) {
         let mut attr = Vec::with_capacity(32);
-        for word in [set, 0, 1 << 18 /* MS_PRIVATE */, 0] {
+        for word in [traits.attributes, 0, traits.propagation_flag(), 0] {
             attr.extend(word.to_ne_bytes());
         }
-        let flags = EMPTY_PATH | if recursive { RECURSIVE } else { 0 };
+        let flags = EMPTY_PATH | if traits.recursive { RECURSIVE } else { 0 };
         let args = vec![
             Arg::Slot(slot),
             Arg::Text(CString::default()),

@@ -99,7 +99,7 @@ pub(crate) const OP_TREE: u32 = OPERATIONS + 1;
 pub(crate) const OP_READY: u32 = OPERATIONS + 2;
 /// Fails with ESRCH if the monitor has died: PR_SET_PDEATHSIG says nothing of a death before it was set.
 pub(crate) const OP_ALIVE: u32 = OPERATIONS + 3;
-/// args: mount, user namespace, attributes, flags. mount_setattr(2) with MOUNT_ATTR_IDMAP; always private.
+/// args: mount, user namespace, attributes, flags, propagation. mount_setattr(2) with MOUNT_ATTR_IDMAP.
 pub(crate) const OP_ID_MAP: u32 = OPERATIONS + 4;
 /// args: path, descriptor of /dev/null, mount of nothing. Hides what is there: a directory by nothing, all else by the device.
 pub(crate) const OP_MASK: u32 = OPERATIONS + 5;

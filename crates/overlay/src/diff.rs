@@ -25,14 +25,21 @@ pub struct Diff<'o> {
     overlay: &'o Overlay,
     first: u32,
     without: HashSet<PathBuf>,
+    whole: bool,
 }
 
 impl<'o> Diff<'o> {
     pub(crate) fn of(overlay: &'o Overlay) -> Self {
-        Self { overlay, first: 0, without: HashSet::new() }
+        Self { overlay, first: 0, without: HashSet::new(), whole: false }
     }
 
-    /// Owners are those of a user namespace whose id 0 is this on the disk: in the layer they are counted from it. Default: 0.
+    /// Of everything.
+    pub(crate) fn whole(overlay: &'o Overlay) -> Self {
+        Self { whole: true, ..Self::of(overlay) }
+    }
+
+    /// Owners are those of a user namespace whose id 0 is this on the disk: in the layer they are counted from it. Default: 0. In the
+    /// [whole](Overlay::whole) those below it, which are the layers' own, stay.
     pub fn owners_from(mut self, first: u32) -> Self {
         self.first = first;
         self
@@ -53,13 +60,25 @@ impl<'o> Diff<'o> {
     /// When a file cannot be read, or the archive not be written; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a file whose
     /// name begins with `.wh.`, which in a layer stands for a deletion, and for an owner below the first id.
     pub fn write_to(self, writer: impl Write) -> Result<()> {
+        if !self.whole {
+            return self.write(self.overlay, writer);
+        }
+        let view: OwnedFd = self.overlay.frozen().mount()?.into();
+        // Over nothing, everything is added.
+        let above_nothing =
+            Overlay::above_nothing(PathBuf::from(format!("/proc/self/fd/{}", view.as_raw_fd())));
+        self.write(&above_nothing, writer)
+    }
+
+    fn write(&self, overlay: &Overlay, writer: impl Write) -> Result<()> {
         let mut layer = Layer {
-            upper: upper(self.overlay)?.to_owned(),
+            upper: upper(overlay)?.to_owned(),
             first: self.first,
+            whole: self.whole,
             archive: Builder::new(writer),
             linked: HashMap::new(),
         };
-        for change in Changes::of(self.overlay)? {
+        for change in Changes::of(overlay)? {
             let change = change?;
             if self.without.contains(change.path()) {
                 continue;
@@ -76,6 +95,7 @@ impl<'o> Diff<'o> {
 struct Layer<W: Write> {
     upper: PathBuf,
     first: u32,
+    whole: bool,
     archive: Builder<W>,
     /// Files with more than one name, by device and inode.
     linked: HashMap<(u64, u64), PathBuf>,
@@ -100,7 +120,7 @@ impl<W: Write> Layer<W> {
     fn entry(&mut self, path: &Path) -> Result<()> {
         let name = path.file_name().unwrap_or_default();
         let full = self.upper.join(path);
-        if name.as_bytes().starts_with(WHITEOUT) {
+        if name.as_bytes().starts_with(WHITEOUT) && !self.whole {
             let what = format!("{}: a name that stands for a deletion in a layer", full.display());
             return Err(Error::invalid(what).with_hint("rename it, or remove it"));
         }
@@ -175,7 +195,7 @@ impl<W: Write> Layer<W> {
 
     fn header(&self, stat: &Stat, full: &Path) -> Result<Header> {
         let own = |id: u32| {
-            id.checked_sub(self.first).ok_or_else(|| {
+            id.checked_sub(self.first).or(self.whole.then_some(id)).ok_or_else(|| {
                 Error::invalid(format!(
                     "{}: its owner {id} is below the first, {}",
                     full.display(),

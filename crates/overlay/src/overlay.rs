@@ -162,8 +162,9 @@ impl Overlay {
     /// a mount namespace of a thread that is made for it.
     #[doc(alias = "fsopen")]
     pub fn mount(&self) -> Result<DetachedMount> {
-        self.check()?;
-        mount::detached(self).map_err(|e| check::explain(self, e))
+        check::what_is_taken(self)?;
+        // What the kernel refuses is looked for once it has.
+        mount::detached(self).map_err(|e| self.check().err().unwrap_or_else(|| check::explain(self, e)))
     }
 
     /// Mounted at a directory of the caller's mount namespace.
@@ -216,10 +217,39 @@ impl Overlay {
         Diff::of(self)
     }
 
+    /// Everything that it shows, as a tar archive: not a layer, but a root file system. It is read from a mount of its own, which no path
+    /// leads to and which writes nothing; as long as another mount writes to the upper layer, what changes meanwhile may be in it or not.
+    ///
+    /// ```no_run
+    /// use isolate_overlay::Overlay;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let overlay = Overlay::on("/srv/alpine").writable("/var/tmp/upper", "/var/tmp/work");
+    /// overlay.whole().write_to(std::fs::File::create("/srv/rootfs.tar")?)?;
+    /// # Ok(()) }
+    /// ```
+    pub fn whole(&self) -> Diff<'_> {
+        Diff::whole(self)
+    }
+
+    /// The same, never written: the upper layer is the topmost of those below, and is seen as it is at the time.
+    pub fn frozen(&self) -> Self {
+        let mut frozen = self.clone();
+        frozen.layers.extend(self.upper().map(Path::to_owned));
+        (frozen.upper, frozen.volatile) = (None, false);
+        frozen
+    }
+
     /// The upper layer, if there is one that has a path here.
     #[must_use]
     pub fn upper(&self) -> Option<&Path> {
         self.upper.as_ref().filter(|upper| !upper.relative).map(|upper| &*upper.directory)
+    }
+
+    /// What is compared with nothing; it is never mounted.
+    pub(crate) fn above_nothing(directory: PathBuf) -> Self {
+        let mut overlay = Self::on("").writable(directory, "");
+        overlay.layers.clear();
+        overlay
     }
 
     /// Every directory with what it is called.

@@ -31,9 +31,9 @@ fn three_figures() {
     let mut reader = group.reader().unwrap();
     let empty = reader.read().unwrap().memory;
     assert!(empty.anonymous.unwrap() < Bytes::mib(1), "{empty:?}");
-    // The shell holds 8 MiB, and the file's 8 MiB are cache.
+    // tail(1) holds 9 MiB, and the file's 8 MiB are cache.
     let script = format!(
-        "x=$(head -c 8m /dev/zero | tr '\\0' x); head -c 8m /dev/zero > {}; echo; exec sleep 1000",
+        "head -c 8m /dev/zero > {}; (head -c 9m /dev/zero; exec sleep 1000) | tail -c 9m > /dev/null",
         file.display()
     );
     let mut waiting = Waiting::in_group(&group, &script);
@@ -42,6 +42,7 @@ fn three_figures() {
         let memory = reader.read().unwrap().memory;
         let figures = [memory.anonymous, memory.working_set, memory.current].map(|figure| figure.unwrap());
         fs::metadata(&file).is_ok_and(|file| file.len() == 8 << 20)
+            && figures[0] >= Bytes::mib(8)
             && figures[0] <= figures[1]
             && figures[1] <= figures[2]
     });

@@ -7,11 +7,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::command::Command;
+use crate::command::{Command, Scratch};
 use crate::error::{Error, Result};
 use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
 use crate::identity::{self, Maps};
-use crate::mount::{Late, Mount, What};
+use crate::mount::{Late, Mount, Traits, What};
 use crate::outside::HELD;
 use crate::plan::{Arg, Section};
 use crate::steps::{MOUNT, ROOT, Source, Steps, TARGET, UMASK};
@@ -54,7 +54,7 @@ pub(super) fn outside(command: &Command, steps: &mut Steps) -> Result<()> {
             all.push((filesystem.clone(), slot, mount.target.display().to_string()));
         }
     }
-    steps.outside_filesystems(command.scratch.as_ref().filter(|scratch| scratch.outside), &all)
+    steps.outside_filesystems(command.scratch.as_ref().filter(|scratch| is_outside(scratch)), &all)
 }
 
 /// A descriptor of the `/` that is there.
@@ -77,9 +77,15 @@ pub(super) fn steps(command: &Command, maps: Option<&Maps>, user: bool, steps: &
     steps.call(child, "make every mount private", libc::SYS_mount, private);
     // By the launcher, which makes mounts too; the child inherits it.
     steps.call(Section::Prepare, "clear the umask", libc::SYS_umask, vec![Arg::Number(0)]).save = Some(UMASK);
-    let scratch = command.scratch.as_ref().filter(|scratch| !(scratch.outside && steps.outside.is_some()));
+    let outside = steps.outside.is_some();
+    let scratch = command.scratch.as_ref().filter(|scratch| !(is_outside(scratch) && outside));
     if let Some(scratch) = scratch {
-        steps.filesystem(scratch, HELD, "the scratch file system")?;
+        match scratch {
+            Scratch::Filesystem(filesystem) => {
+                steps.filesystem(filesystem, HELD, "the scratch file system")?
+            }
+            Scratch::Mount(mount) => steps.scratch_mount(Section::Prepare, mount)?,
+        }
         steps.enter(HELD, "scratch file system");
     }
     let makes = root(command, user, steps)?;
@@ -111,6 +117,14 @@ pub(super) fn steps(command: &Command, maps: Option<&Maps>, user: bool, steps: &
     Ok(())
 }
 
+/// Whether the launcher has it for a child with another user namespace.
+fn is_outside(scratch: &Scratch) -> bool {
+    match scratch {
+        Scratch::Filesystem(filesystem) => filesystem.outside,
+        Scratch::Mount(_) => true,
+    }
+}
+
 /// Brings the root into its slot and over `/`; whether mount points can be made in it.
 fn root(command: &Command, user: bool, steps: &mut Steps) -> Result<bool> {
     let Some(root) = &command.root else {
@@ -132,12 +146,26 @@ fn root(command: &Command, user: bool, steps: &mut Steps) -> Result<bool> {
                 return Err(Error::os(format!("root {}", source.display()), libc::ENOTDIR));
             }
             let section = moved(section, mapped.as_ref(), steps);
-            steps.tree(section, &source_of, *attributes, ROOT, &source.display().to_string(), mapped)?;
+            steps.tree(
+                section,
+                &source_of,
+                Traits::of(*attributes),
+                ROOT,
+                &source.display().to_string(),
+                mapped,
+            )?;
             attributes & RDONLY == 0
         }
         What::Tree { tree, attributes } => {
             let section = moved(Section::Prepare, mapped.as_ref(), steps);
-            steps.tree(section, &Source::Open(tree.clone()), *attributes, ROOT, "the root", mapped)?;
+            steps.tree(
+                section,
+                &Source::Open(tree.clone()),
+                Traits::of(*attributes),
+                ROOT,
+                "the root",
+                mapped,
+            )?;
             attributes & RDONLY == 0
         }
     };
@@ -184,7 +212,14 @@ fn one_mount(mount: &Mount, way: &Way<'_>, steps: &mut Steps) -> Result<()> {
             };
             directory = is_directory;
             let section = moved(section, mapped.as_ref(), steps);
-            steps.tree(section, &source_of, *attributes, slot, &source.display().to_string(), mapped)?;
+            steps.tree(
+                section,
+                &source_of,
+                mount.traits(*attributes),
+                slot,
+                &source.display().to_string(),
+                mapped,
+            )?;
             slot
         }
         What::Tree { tree, attributes } => {
@@ -195,7 +230,14 @@ fn one_mount(mount: &Mount, way: &Way<'_>, steps: &mut Steps) -> Result<()> {
                     .map_err(|e| Error::io(format!("mount at {target}"), &e))?
                     .is_dir();
             let section = moved(Section::Prepare, mapped.as_ref(), steps);
-            steps.tree(section, &Source::Open(tree.clone()), *attributes, slot, &target, mapped)?;
+            steps.tree(
+                section,
+                &Source::Open(tree.clone()),
+                mount.traits(*attributes),
+                slot,
+                &target,
+                mapped,
+            )?;
             slot
         }
     };

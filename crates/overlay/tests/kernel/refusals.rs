@@ -16,8 +16,10 @@ both_ways! {
     a_layer_that_is_not_there_is_named => missing;
     a_layer_that_is_a_file_is_named => file;
     an_upper_layer_and_its_work_directory_are_on_one_file_system => two_file_systems;
+    an_upper_layer_and_its_work_directory_are_on_one_mount => two_mounts;
     neither_of_an_upper_layer_and_its_work_directory_lies_in_the_other => work_inside_upper;
     an_upper_layer_is_none_of_those_below => upper_is_lower;
+    an_upper_layer_lies_in_none_of_those_below => upper_in_lower;
     a_layer_that_is_there_twice_is_named => twice;
     an_upper_layer_that_is_a_layer_by_another_path_is_named => by_bind_mount;
     a_read_only_upper_layer_is_named => read_only_upper;
@@ -59,6 +61,19 @@ fn missing() {
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
     }
     assert!(!gone.exists());
+}
+
+/// Of one file system, but the kernel looks at the mount.
+fn two_mounts() {
+    let (tree, again) = (Tree::new(), scratch());
+    let place = tree.work.parent().unwrap();
+    mount_bind(place, &again).unwrap();
+    let work = again.join(tree.work.file_name().unwrap());
+    works(&tree.writable());
+    let error =
+        fails(&tree.read_only().writable(&tree.upper, &work), ErrorKind::InvalidInput, &[&tree.upper, &work]);
+    assert!(error.hint().unwrap().contains("one mount"), "{error:?}");
+    unmount(&again, UnmountFlags::empty()).unwrap();
 }
 
 fn file() {
@@ -121,6 +136,28 @@ fn upper_is_lower() {
         assert!(error.to_string().ends_with("overlap"), "{error}");
     }
     works(&tree.writable());
+}
+
+/// A layer whose path has no last name, as `/` has none; and one that leads to the upper layer by name only.
+fn upper_in_lower() {
+    let tree = Tree::new();
+    let parent = tree.upper.join("..");
+    let error = fails(
+        &Overlay::on(&parent).writable(&tree.upper, &tree.work),
+        ErrorKind::InvalidInput,
+        &[&tree.upper, &parent],
+    );
+    assert!(error.to_string().ends_with("overlap"), "{error}");
+    works(&tree.writable());
+
+    let inside = tree.base.join("inside");
+    fs::create_dir(&inside).unwrap();
+    mount("tmpfs", &inside, "tmpfs", MountFlags::empty(), None).unwrap();
+    let (upper, work) = (inside.join("upper"), inside.join("work"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    works(&Overlay::on(&tree.base).layer(&tree.above).writable(&upper, &work));
+    unmount(&inside, UnmountFlags::empty()).unwrap();
 }
 
 fn twice() {
