@@ -1,16 +1,22 @@
 //! Bridges: a network on this host, with the host as its gateway.
 
-use std::net::Ipv4Addr;
+mod builder;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::firewall::BridgeRules;
+pub use builder::BridgeBuilder;
+
+use crate::endpoint::Endpoint;
+use crate::firewall::{BridgeRules, Version};
 use crate::home::Home;
 use crate::port::{Port, connect};
-use crate::route::{self, without_ipv6_addresses};
-use crate::{Cidr, Error, ErrorKind, Firewall, Result};
+use crate::route;
+use crate::{Cidr, Error, ErrorKind, Firewall, Problem, Result};
 
 /// A bridge: one network on this host, with an address of its own as the gateway.
 ///
@@ -19,7 +25,8 @@ use crate::{Cidr, Error, ErrorKind, Firewall, Result};
 ///
 /// Its containers reach one another, and by default nobody else: not the outside ([`masquerade`](Self::masquerade)),
 /// not the services of the host ([`BridgeBuilder::host_services`]; ping works), not another bridge. From outside,
-/// only published ports lead in.
+/// only published ports lead in. What comes in by a port has the addresses of its container, or is dropped: MAC, IPv4, ARP, IPv6 and
+/// neighbour advertisements; so is every word of a router.
 ///
 /// Dropping one that was *created* removes it with its rules; see [`keep`](Self::keep). One that was *opened*
 /// or *ensured* stays.
@@ -48,168 +55,20 @@ pub(crate) struct Shared {
     pub(crate) home: Arc<Home>,
     pub(crate) name: String,
     pub(crate) index: u32,
-    pub(crate) gateway: Cidr,
+    /// One of IPv4, and perhaps one of IPv6.
+    pub(crate) gateways: Vec<Cidr>,
+    pub(crate) internal: bool,
+    pub(crate) mtu: Option<u32>,
     pub(crate) firewall: Firewall,
-    rules: Mutex<BridgeRules>,
-}
-
-/// How a bridge is to be made: see [`Bridge::builder`].
-#[derive(Clone, Debug)]
-#[must_use = "it makes nothing before `create` or `ensure`"]
-pub struct BridgeBuilder {
-    name: String,
-    gateway: Cidr,
-    firewall: Firewall,
-    host_services: bool,
-}
-
-impl BridgeBuilder {
-    /// Where its rules are written; [`Firewall::Auto`] by default.
-    pub fn firewall(self, firewall: Firewall) -> Self {
-        Self { firewall, ..self }
-    }
-
-    /// Whether its containers may connect to services of the host itself, on any of its addresses. By default they
-    /// may not; published ports are reached either way.
-    pub fn host_services(self, reachable: bool) -> Self {
-        Self { host_services: reachable, ..self }
-    }
-
-    /// Makes the bridge, up and with its rules.
-    ///
-    /// # Errors
-    /// - [`InvalidInput`](ErrorKind::InvalidInput): a name that no link can have, or a gateway that is no host of its
-    ///   network.
-    /// - [`AlreadyExists`](ErrorKind::AlreadyExists): a link of that name.
-    /// - [`Conflict`](ErrorKind::Conflict): another link has a route into the network.
-    /// - [`Unsupported`](ErrorKind::Unsupported): the kernel has no bridges, or not the firewall asked for.
-    /// - [`PermissionDenied`](ErrorKind::PermissionDenied) without `CAP_NET_ADMIN`.
-    pub fn create(self) -> Result<Bridge> {
-        self.check()?;
-        let home = Home::of_this_thread()?;
-        if home.route().index(&self.name)?.is_some() {
-            return Err(
-                Error::os(format!("bridge {}", self.name), libc::EEXIST).with_hint("Bridge::open opens it")
-            );
-        }
-        self.check_routes(&home)?;
-        home.route().apply(vec![route::create_bridge(&self.name, self.gateway.address())]).map_err(
-            |error| match error.raw_os_error() {
-                Some(libc::EOPNOTSUPP) => error.with_hint("the kernel has no bridges: modprobe bridge"),
-                _ => error,
-            },
-        )?;
-        let made = self.finish(&home);
-        if made.is_err() {
-            self.firewall.choose(&home).and_then(|chosen| chosen.remove(&home, &self.name, None)).ok();
-            home.route().apply(vec![route::delete_link(&self.name)]).ok();
-        }
-        Ok(Bridge { shared: made?, owned: true })
-    }
-
-    /// Opens the bridge, or makes it if it is not there; completes its rules either way. Any number of processes can
-    /// do so at once. The bridge stays until it is removed by name.
-    ///
-    /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict) if there is one of that name with another address, or something that is no
-    /// bridge; else as [`create`](Self::create).
-    pub fn ensure(self) -> Result<Bridge> {
-        self.check()?;
-        loop {
-            match self.open_same() {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-                // Whoever makes it may not be that far.
-                Ok(bridge) => {
-                    bridge.shared.home.route().apply(vec![route::up(&self.name)])?;
-                    return Ok(bridge);
-                }
-            }
-            match self.clone().create() {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                result => {
-                    return result
-                        .map(|bridge| Bridge { owned: false, shared: Arc::clone(&bridge.keep().shared) });
-                }
-            }
-        }
-    }
-
-    fn open_same(&self) -> Result<Bridge> {
-        let home = Home::of_this_thread()?;
-        let (index, gateway) = existing(&home, &self.name)?;
-        if gateway != self.gateway {
-            let what = format!("bridge {} has the address {gateway}, not {}", self.name, self.gateway);
-            return Err(Error::new(ErrorKind::Conflict, what));
-        }
-        let firewall = match Firewall::that_knows(&home, &self.name)? {
-            Some(known) => known,
-            None => self.firewall,
-        };
-        Ok(Bridge { shared: self.shared(&home, index, firewall)?, owned: false })
-    }
-
-    fn finish(&self, home: &Arc<Home>) -> Result<Arc<Shared>> {
-        let index = home.route().index(&self.name)?.ok_or_else(|| gone(&self.name))?;
-        let steps = vec![
-            route::address(index, self.gateway),
-            without_ipv6_addresses(&self.name),
-            route::route_localnet(&self.name),
-        ];
-        home.route().apply(steps)?;
-        // The rules before the link is up: there is no moment without them.
-        let shared = self.shared(home, index, self.firewall)?;
-        home.route().apply(vec![route::up(&self.name)])?;
-        Ok(shared)
-    }
-
-    fn shared(&self, home: &Arc<Home>, index: u32, firewall: Firewall) -> Result<Arc<Shared>> {
-        let (name, gateway) = (self.name.clone(), self.gateway);
-        let rules =
-            BridgeRules { name: name.clone(), network: gateway, outgoing: false, host: self.host_services };
-        let firewall = firewall.add(home, &rules)?;
-        Ok(Arc::new(Shared {
-            home: Arc::clone(home),
-            name,
-            index,
-            gateway,
-            firewall,
-            rules: Mutex::new(rules),
-        }))
-    }
-
-    fn check(&self) -> Result<()> {
-        check_name(&self.name)?;
-        let address = self.gateway.address();
-        let usable = self.gateway.prefix() <= 30
-            && !address.is_loopback()
-            && !address.is_multicast()
-            && address.octets()[0] != 0;
-        match usable && self.gateway.is_host(address) {
-            true => Ok(()),
-            false => {
-                Err(Error::invalid(format!("{}: not the address of a gateway in its network", self.gateway))
-                    .with_hint("a host's address and a prefix of at most 30 bits, as in 172.30.0.1/24"))
-            }
-        }
-    }
-
-    fn check_routes(&self, home: &Home) -> Result<()> {
-        let mut route = home.route();
-        let Some((other, link)) = route.overlapping(self.gateway)? else { return Ok(()) };
-        let what = format!(
-            "network {} overlaps {other}, which link {} leads to",
-            self.gateway.network(),
-            route.name(link)
-        );
-        Err(Error::new(ErrorKind::Conflict, what))
-    }
+    pub(crate) rules: Mutex<BridgeRules>,
+    /// The host forwards packets, as far as this handle has seen to it.
+    forwards: AtomicBool,
 }
 
 impl Bridge {
     /// A bridge to be made, with options.
     pub fn builder(name: &str, gateway: Cidr) -> BridgeBuilder {
-        BridgeBuilder { name: name.into(), gateway, firewall: Firewall::Auto, host_services: false }
+        BridgeBuilder::new(name, gateway)
     }
 
     /// Makes a bridge: `builder(name, gateway).create()`.
@@ -236,8 +95,21 @@ impl Bridge {
     pub fn open(name: &str) -> Result<Self> {
         check_name(name)?;
         let home = Home::of_this_thread()?;
-        let (_, gateway) = existing(&home, name)?;
-        Self::builder(name, gateway).open_same()
+        let (_, gateways) = existing(&home, name)?;
+        let builder = Self::builder(name, gateways[0]);
+        gateways.get(1).map_or(builder.clone(), |six| builder.ipv6(*six)).open_same()
+    }
+
+    /// Another handle on the same bridge, which dropping leaves alone. With its sockets it is cheaper than to [`open`](Self::open) it.
+    pub fn share(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), owned: false }
+    }
+
+    /// Whether it is in the calling thread's network namespace, and the same link still: not removed, nor made anew by somebody else.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        let here = Home::of_this_thread().is_ok_and(|home| home.id() == self.shared.home.id());
+        here && matches!(self.shared.home.route().index(&self.shared.name), Ok(Some(index)) if index == self.shared.index)
     }
 
     /// The link's name.
@@ -246,10 +118,16 @@ impl Bridge {
         &self.shared.name
     }
 
-    /// Its own address, the gateway of its network, with the prefix.
+    /// Its own IPv4 address, the gateway of its network, with the prefix.
     #[must_use]
     pub fn gateway(&self) -> Cidr {
-        self.shared.gateway
+        self.shared.gateways[0]
+    }
+
+    /// The same of IPv6, if it has one.
+    #[must_use]
+    pub fn gateway6(&self) -> Option<Cidr> {
+        self.shared.gateways.get(1).copied()
     }
 
     /// Where its rules are: [`Firewall::NfTables`] or [`Firewall::Iptables`].
@@ -261,19 +139,43 @@ impl Bridge {
     /// Lets its containers reach the outside, under the address of the link that a packet leaves by (source NAT).
     /// Other bridges stay out of reach.
     ///
-    /// Switches `net.ipv4.ip_forward` on in the bridge's namespace if it is off, and leaves it on: other networks
-    /// may need it by then. The host is a router from then on; what it forwards between links that are not this
-    /// crate's is for the host's own rules to say.
+    /// Switches `net.ipv4.ip_forward` on in the bridge's namespace if it is off, with IPv6 `net.ipv6.conf.all.forwarding`, too, and
+    /// leaves it on: other networks may need it by then. The host is a router from then on; what it forwards between links that are not
+    /// this crate's is for the host's own rules to say. A router takes no router advertisements, unless `accept_ra` of a link is 2.
     ///
     /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for an internal bridge;
     /// [`PermissionDenied`](ErrorKind::PermissionDenied), also where `/proc/sys` is read-only.
     pub fn masquerade(&self) -> Result<()> {
-        self.shared.home.forward()?;
+        if self.shared.internal {
+            return Err(Error::invalid(format!("bridge {} is internal: nothing leaves it", self.name())));
+        }
+        self.shared.forward()?;
         self.shared.rules.lock().unwrap_or_else(PoisonError::into_inner).outgoing = true;
-        self.repair()
+        self.shared.add_rules()
     }
 
-    /// Writes the bridge's rules again, after somebody flushed them. Those that are there stay as they are.
+    /// What of its rules somebody took away, and which chain of another program drops what goes to it. Nothing in order is nothing to
+    /// tell. [`Port::check`] does the same with what is published of a port.
+    ///
+    /// ```no_run
+    /// # let bridge = isolate_netns::Bridge::open("demo0")?;
+    /// for problem in bridge.check()? {
+    ///     eprintln!("{problem}");
+    /// }
+    /// bridge.repair()?;
+    /// # Ok::<(), isolate_netns::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn check(&self) -> Result<Vec<Problem>> {
+        let rules = self.shared.rules();
+        self.shared.firewall.check(&self.shared.home, &rules, &[], &[])
+    }
+
+    /// Writes the bridge's rules again, after somebody flushed them. Those that are there stay as they are. What is published of its
+    /// ports is for [`Port::repair`].
     ///
     /// # Errors
     /// As [`BridgeBuilder::create`].
@@ -297,7 +199,23 @@ impl Bridge {
     ///
     /// Nothing is left behind then.
     pub fn connect(&self, namespace: &impl AsFd, address: Ipv4Addr, interface: &str) -> Result<Port> {
-        connect(&self.shared, namespace.as_fd(), address, interface)
+        self.attach(namespace, &Endpoint::new(interface, address))
+    }
+
+    /// The same with more than an address: see [`Endpoint`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn attach(&self, namespace: &impl AsFd, endpoint: &Endpoint) -> Result<Port> {
+        connect(&self.shared, namespace.as_fd(), endpoint)
+    }
+
+    /// A port that is there, of which `interface` is the host's end: for one who did not make it. Dropping it does nothing.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such link.
+    pub fn port(&self, interface: &str, endpoint: &Endpoint) -> Result<Port> {
+        Port::open(&self.shared, interface, endpoint)
     }
 
     /// Gives up the duty to remove it: it stays when this is dropped.
@@ -326,9 +244,30 @@ impl Drop for Bridge {
 }
 
 impl Shared {
+    pub(crate) fn rules(&self) -> BridgeRules {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds what is not there.
+    fn add_rules(&self) -> Result<()> {
+        self.firewall.add(&self.home, &self.rules()).map(|_| ())
+    }
+
     pub(crate) fn repair(&self) -> Result<()> {
-        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.firewall.add(&self.home, &rules).map(|_| ())
+        self.firewall.repair(&self.home, &self.rules(), &[], &[])
+    }
+
+    /// Lets the host forward what its networks need.
+    pub(crate) fn forward(&self) -> Result<()> {
+        if self.forwards.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.home.forward(Version::Four)?;
+        if self.gateways.len() > 1 {
+            self.home.forward(Version::Six)?;
+        }
+        self.forwards.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn remove(&self) -> Result<()> {
@@ -337,7 +276,7 @@ impl Shared {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             result => result,
         };
-        let rules = self.firewall.remove(&self.home, &self.name, Some(self.gateway));
+        let rules = self.firewall.remove(&self.home, &self.name, &self.gateways);
         match (link, rules) {
             (Err(link), Err(rules)) => Err(link.and(rules)),
             (link, rules) => link.and(rules),
@@ -345,8 +284,8 @@ impl Shared {
     }
 }
 
-/// Index and address of a bridge. One that another process is just making gets its address in a moment.
-fn existing(home: &Home, name: &str) -> Result<(u32, Cidr)> {
+/// Index and addresses of a bridge. One that another process is just making gets its addresses in a moment.
+fn existing(home: &Home, name: &str) -> Result<(u32, Vec<Cidr>)> {
     const MOMENT: Duration = Duration::from_secs(10);
     let begun = Instant::now();
     loop {
@@ -355,10 +294,18 @@ fn existing(home: &Home, name: &str) -> Result<(u32, Cidr)> {
         if !route.is_bridge(name)? {
             return Err(Error::new(ErrorKind::Conflict, format!("link {name} is not a bridge")));
         }
-        if let Some(gateway) = route.addresses(index)?.first() {
-            return Ok((index, *gateway));
-        }
+        let mut addresses = route.addresses(index)?;
         drop(route);
+        if addresses.first().is_some_and(|first| !first.is_ipv6()) {
+            let own = |address: &Cidr| match address.address() {
+                IpAddr::V6(address) => !Ipv6Addr::is_unicast_link_local(&address),
+                IpAddr::V4(_) => false,
+            };
+            let six = addresses.iter().copied().find(own);
+            addresses.truncate(1);
+            addresses.extend(six);
+            return Ok((index, addresses));
+        }
         if begun.elapsed() > MOMENT {
             return Err(Error::new(ErrorKind::Conflict, format!("bridge {name} has no IPv4 address")));
         }
@@ -396,15 +343,5 @@ mod tests {
         }
         check_name("isolate0").unwrap();
         check_name("fifteen-bytes-x").unwrap();
-    }
-
-    #[test]
-    fn a_gateway_that_is_no_host_of_its_network_is_an_error() {
-        for gateway in
-            ["10.0.0.0/24", "10.0.0.255/24", "10.0.0.1/31", "127.0.0.1/8", "224.0.0.1/24", "0.0.0.1/8"]
-        {
-            let error = Bridge::builder("x", gateway.parse().unwrap()).check().unwrap_err();
-            assert!(error.to_string().starts_with(gateway), "{error}");
-        }
     }
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::firewall::{forward_dropped_by, iptables_restore, nf_tables_available};
+use crate::firewall::{filters_bridges, forward_dropped_by, iptables_restore, nf_tables_available};
 use crate::home::Home;
-use crate::route::{Route, create_bridge, create_pair};
+use crate::route::{Pair, Route, create_bridge, create_pair};
 use crate::{NetworkNamespace, Result};
 
 /// What the calling thread's network namespace and its kernel have: see [`detect`].
@@ -24,11 +24,12 @@ pub struct Capabilities {
     pub iptables_restore: Option<PathBuf>,
     /// `net.ipv4.ip_forward` is on. If not, publishing a port switches it on.
     pub ip_forward: bool,
-    /// A chain of another program that drops what is forwarded and not known to it, as Docker's `ip filter FORWARD`.
-    /// Only what is written by nf_tables is seen, which `iptables` is on most machines.
+    /// A chain of another program that drops what is forwarded and not known to it, as Docker's `ip filter FORWARD`: a bridge puts
+    /// a rule of its own before all others there. Only what is written by nf_tables is seen, which `iptables` is on most machines.
     pub forward_dropped_by: Option<String>,
-    /// Docker's chain for others' rules, `DOCKER-USER`, is in the same table.
-    pub docker_user: bool,
+    /// nf_tables filters what passes a bridge (`CONFIG_NF_TABLES_BRIDGE`): what a container sends to its neighbours under another's
+    /// address is dropped. Unknown, and `false`, if not permitted.
+    pub bridge_filter: bool,
 }
 
 /// Looks at what there is. Changes nothing: bridges and pairs are tried out in a namespace of their own.
@@ -48,8 +49,8 @@ pub fn detect() -> Result<Capabilities> {
         nf_tables,
         iptables_restore: iptables_restore(),
         ip_forward: fs::read("/proc/sys/net/ipv4/ip_forward").is_ok_and(|value| value.starts_with(b"1")),
-        docker_user: dropped.as_ref().is_some_and(|(_, docker)| *docker),
-        forward_dropped_by: dropped.map(|(chain, _)| chain),
+        forward_dropped_by: dropped,
+        bridge_filter: nf_tables && tried.is_some() && filters_bridges(&home).unwrap_or(false),
     })
 }
 
@@ -68,20 +69,12 @@ impl Capabilities {
         unless(self.veth || !self.permitted, "veth pairs: modprobe veth");
         let firewall = self.nf_tables || self.iptables_restore.is_some();
         unless(firewall, "published ports and NAT: modprobe nf_tables, or install iptables");
-        if let Some(chain) = &self.forward_dropped_by {
-            remedies.push(dropped(chain, self.docker_user));
-        }
+        unless(
+            self.bridge_filter || !self.permitted,
+            "forged addresses between containers of one bridge: a kernel with CONFIG_NF_TABLES_BRIDGE",
+        );
         remedies
     }
-}
-
-/// An accept in one table does not undo a drop in another, so only that table's owner can let packets through.
-fn dropped(chain: &str, docker_user: bool) -> String {
-    let own = if docker_user { "DOCKER-USER" } else { "FORWARD" };
-    format!(
-        "containers and other hosts: {chain} drops what it does not know; for each bridge: \
-         iptables -I {own} -i BRIDGE -j ACCEPT; iptables -I {own} -o BRIDGE -j ACCEPT"
-    )
 }
 
 /// Whether bridges and veth pairs can be made; `None` if that is not permitted here.
@@ -89,10 +82,16 @@ fn try_links() -> Option<(bool, bool)> {
     let (one, other) = (NetworkNamespace::new().ok()?, NetworkNamespace::new().ok()?);
     let made = one.run(|| {
         let mut route = Route::open()?;
-        let bridge = route.apply(vec![create_bridge("try0", [10, 0, 0, 1].into())]).is_ok();
+        let bridge = route.apply(vec![create_bridge("try0", [2, 0, 0, 0, 0, 1], None)]).is_ok();
         let master = route.index("try0")?.unwrap_or_default();
-        let pair =
-            create_pair("try1", master, "try2", std::os::fd::AsFd::as_fd(&other), [10, 0, 0, 2].into());
+        let pair = create_pair(&Pair {
+            host: "try1",
+            bridge: master,
+            inside: "try2",
+            namespace: std::os::fd::AsFd::as_fd(&other),
+            mac: [2, 0, 0, 0, 0, 2],
+            mtu: None,
+        });
         Ok::<_, crate::Error>((bridge, route.apply(vec![pair]).is_ok()))
     });
     made.ok()?.ok()
@@ -112,10 +111,10 @@ mod tests {
             iptables_restore: None,
             ip_forward: false,
             forward_dropped_by: Some("ip filter FORWARD".into()),
-            docker_user: true,
+            bridge_filter: false,
         };
         let remedies = nothing.remedies();
         assert_eq!(remedies.len(), 4);
-        assert!(remedies[3].contains("iptables -I DOCKER-USER -o BRIDGE -j ACCEPT"));
+        assert!(remedies[3].contains("CONFIG_NF_TABLES_BRIDGE"));
     }
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use crate::firewall::Version;
 use crate::namespace::{id, run_in};
 use crate::netlink::Socket;
 use crate::route::Route;
-use crate::{Error, NetworkNamespace, Result};
+use crate::{Cidr, Error, NetworkNamespace, Result};
 
 /// By device and inode of the namespace. A namespace with an entry that can be upgraded is alive, so that its inode
 /// is not another's.
@@ -25,7 +25,8 @@ pub(crate) struct Home {
     id: (u64, u64),
     route: Mutex<Route>,
     netfilter: Mutex<Option<Socket>>,
-    forwards: AtomicBool,
+    /// Whether the kernel filters what passes a bridge, once that is known.
+    pub(crate) bridge_filter: OnceLock<bool>,
 }
 
 impl Home {
@@ -39,7 +40,7 @@ impl Home {
         }
         homes.retain(|_, home| home.strong_count() > 0);
         let (route, netfilter) = (Mutex::new(Route::open()?), Mutex::new(None));
-        let home = Arc::new(Self { namespace, id, route, netfilter, forwards: AtomicBool::new(false) });
+        let home = Arc::new(Self { namespace, id, route, netfilter, bridge_filter: OnceLock::new() });
         homes.insert(id, Arc::downgrade(&home));
         Ok(home)
     }
@@ -73,23 +74,63 @@ impl Home {
         }
     }
 
-    /// Lets the namespace forward packets between its links (`net.ipv4.ip_forward`), if it does not already.
-    pub(crate) fn forward(&self) -> Result<()> {
-        if !self.forwards.load(Ordering::Relaxed) {
-            self.inside(ip_forward)??;
-            self.forwards.store(true, Ordering::Relaxed);
-        }
-        Ok(())
+    /// Lets the namespace forward packets between its links, if it does not already.
+    pub(crate) fn forward(&self, version: Version) -> Result<()> {
+        self.inside(|| switch_on(forwarding(version)))?
     }
 }
 
-fn ip_forward() -> Result<()> {
-    const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
-    if fs::read(SETTING).is_ok_and(|value| value.starts_with(b"1")) {
+/// Whether the calling thread's network namespace forwards packets between its links, of IPv4 or IPv6.
+///
+/// # Errors
+/// Where `/proc/sys` is not mounted, or the kernel has no IPv6.
+pub fn is_forwarding(ipv6: bool) -> Result<bool> {
+    let setting = forwarding(version(ipv6));
+    let value = fs::read(setting).map_err(|error| Error::io(setting, &error))?;
+    Ok(value.starts_with(b"1"))
+}
+
+/// Stops that, for who knows that it was off before and that nobody else wants it by now.
+///
+/// # Errors
+/// [`PermissionDenied`](crate::ErrorKind::PermissionDenied), also where `/proc/sys` is read-only.
+pub fn stop_forwarding(ipv6: bool) -> Result<()> {
+    let setting = forwarding(version(ipv6));
+    fs::write(setting, "0").map_err(|error| Error::io(setting, &error))
+}
+
+/// The networks that links of the calling thread's network namespace lead to, but for default routes.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn routes() -> Result<Vec<Cidr>> {
+    let home = Home::of_this_thread()?;
+    let mut all = Vec::new();
+    for ipv6 in [false, true] {
+        all.extend(home.route().routes(ipv6)?.into_iter().map(|(network, _)| network));
+    }
+    Ok(all)
+}
+
+const fn version(ipv6: bool) -> Version {
+    if ipv6 { Version::Six } else { Version::Four }
+}
+
+/// The parameter that lets packets be forwarded between links.
+const fn forwarding(version: Version) -> &'static str {
+    match version {
+        Version::Four => "/proc/sys/net/ipv4/ip_forward",
+        Version::Six => "/proc/sys/net/ipv6/conf/all/forwarding",
+    }
+}
+
+fn switch_on(setting: &str) -> Result<()> {
+    if fs::read(setting).is_ok_and(|value| value.starts_with(b"1")) {
         return Ok(());
     }
-    fs::write(SETTING, "1").map_err(|error| {
-        Error::io(format!("forwarding between links ({SETTING})"), &error)
-            .with_hint("as root, where /proc/sys is writable: sysctl -w net.ipv4.ip_forward=1")
+    fs::write(setting, "1").map_err(|error| {
+        let name = setting.trim_start_matches("/proc/sys/").replace('/', ".");
+        Error::io(format!("forwarding between links ({setting})"), &error)
+            .with_hint(format!("as root, where /proc/sys is writable: sysctl -w {name}=1"))
     })
 }

@@ -4,25 +4,36 @@
 mod bridge;
 mod cidr;
 mod detect;
+mod endpoint;
 mod error;
 mod firewall;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod home;
 mod leftovers;
 mod listener;
+mod names;
 mod namespace;
 mod netlink;
 mod port;
 mod publish;
 mod reservation;
 mod route;
+mod traffic;
 
 pub use bridge::{Bridge, BridgeBuilder};
 pub use cidr::Cidr;
 pub use detect::{Capabilities, detect};
+pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, Result};
-pub use firewall::Firewall;
-pub use leftovers::{delete_link, remove_bridge, remove_published};
+pub use firewall::{Firewall, Problem};
+pub use home::{is_forwarding, routes, stop_forwarding};
+pub use leftovers::{delete_link, remove_bandwidth, remove_bridge, remove_guard, remove_published};
+pub use names::{Names, end, is_served, serve};
 pub use namespace::NetworkNamespace;
 pub use port::Port;
 pub use publish::{Protocol, Publish};
 pub use reservation::Reservation;
+pub use route::Counted;
+pub use traffic::Bandwidth;

@@ -1,7 +1,7 @@
 //! Which process has a port: `/proc/…/net/tcp` gives the socket's inode, `/proc/PID/fd` who holds it (proc(5)).
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use crate::publish::Protocol;
@@ -18,7 +18,7 @@ pub(crate) enum Holder {
 }
 
 /// Who has `address`, in the calling thread's network namespace.
-pub(crate) fn holder(protocol: Protocol, address: SocketAddrV4) -> Holder {
+pub(crate) fn holder(protocol: Protocol, address: SocketAddr) -> Holder {
     let inodes = ["", "6"].into_iter().filter_map(|version| {
         let table = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{version}")).ok()?;
         inode(&table, protocol, address)
@@ -30,36 +30,40 @@ pub(crate) fn holder(protocol: Protocol, address: SocketAddrV4) -> Holder {
 }
 
 /// The inode of the socket that has `address`, in a table such as `/proc/net/tcp`.
-fn inode(table: &str, protocol: Protocol, address: SocketAddrV4) -> Option<u64> {
+fn inode(table: &str, protocol: Protocol, address: SocketAddr) -> Option<u64> {
     const LISTEN: &str = "0A";
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
         let (host, port) = local.split_once(':')?;
         let taken =
-            u16::from_str_radix(port, 16).ok()? == address.port() && collide(ipv4(host)?, *address.ip());
+            u16::from_str_radix(port, 16).ok()? == address.port() && collide(bound(host)?, address.ip());
         (taken && (protocol == Protocol::Udp || *state == LISTEN)).then(|| inode.parse().ok())?
     })
 }
 
-/// An address of these tables: words of 32 bits, each as this machine stores it. An IPv6 socket on all addresses
-/// has the IPv4 ones too.
-fn ipv4(hex: &str) -> Option<Ipv4Addr> {
-    let last = hex.get(hex.len().checked_sub(8)?..)?;
-    let word = u32::from_str_radix(last, 16).ok()?;
-    let mapped =
-        || hex.starts_with("0000000000000000FFFF0000") || hex.starts_with("00000000000000000000FFFF");
+/// An address of these tables: words of 32 bits, each as this machine stores it. One of IPv4 in IPv6 is one of IPv4.
+fn bound(hex: &str) -> Option<IpAddr> {
+    let word = |n: usize| u32::from_str_radix(hex.get(8 * n..8 * n + 8)?, 16).ok().map(u32::to_ne_bytes);
     match hex.len() {
-        8 => Some(Ipv4Addr::from(word.to_ne_bytes())),
-        32 if hex.bytes().all(|digit| digit == b'0') => Some(Ipv4Addr::UNSPECIFIED),
-        32 if mapped() => Some(Ipv4Addr::from(word.to_ne_bytes())),
+        8 => Some(Ipv4Addr::from(word(0)?).into()),
+        32 => {
+            let words = [word(0)?, word(1)?, word(2)?, word(3)?].concat();
+            let address = Ipv6Addr::from(<[u8; 16]>::try_from(words).ok()?);
+            Some(address.to_ipv4_mapped().map_or(address.into(), IpAddr::V4))
+        }
         _ => None,
     }
 }
 
-/// Whether a socket bound to one address is in the way of one on the other.
-fn collide(one: Ipv4Addr, other: Ipv4Addr) -> bool {
-    one == other || one.is_unspecified() || other.is_unspecified()
+/// Whether a socket bound to `one` is in the way of one on the other. An IPv6 socket on all addresses has the IPv4 ones too, unless it
+/// was told not to, which these tables do not show.
+fn collide(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V6(one), IpAddr::V4(_)) => one.is_unspecified(),
+        (IpAddr::V4(_), IpAddr::V6(_)) => false,
+        _ => one == other || one.is_unspecified() || other.is_unspecified(),
+    }
 }
 
 fn process_with(socket: &str) -> Option<Holder> {
@@ -101,10 +105,19 @@ mod tests {
         assert_eq!(find("10.0.0.1:9002"), Some(4712), "it listens on every address");
     }
 
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn addresses_of_ipv6_are_words_as_the_machine_stores_them() {
+        assert_eq!(bound("00000000000000000000000001000000"), Some(Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(bound("0000000000000000FFFF00000100007F"), Some(Ipv4Addr::LOCALHOST.into()));
+    }
+
     #[test]
     fn a_listener_on_all_of_ipv6_has_ipv4_too() {
-        assert_eq!(ipv4("00000000000000000000000000000000"), Some(Ipv4Addr::UNSPECIFIED));
-        assert_eq!(ipv4("00000000000000000000000001000000"), None, "::1");
-        assert_eq!(ipv4(""), None);
+        let all = bound("00000000000000000000000000000000").unwrap();
+        assert_eq!(all, Ipv6Addr::UNSPECIFIED);
+        assert!(collide(all, Ipv4Addr::LOCALHOST.into()) && collide(all, Ipv6Addr::LOCALHOST.into()));
+        assert!(!collide(Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(bound(""), None);
     }
 }

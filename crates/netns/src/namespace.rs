@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -110,7 +110,16 @@ pub(crate) fn id(namespace: BorrowedFd<'_>) -> Result<(u64, u64)> {
 
 /// Runs `f` in the namespace behind a descriptor, as [`NetworkNamespace::run`] does.
 pub(crate) fn run_in<T: Send>(namespace: BorrowedFd<'_>, f: impl FnOnce() -> T + Send) -> Result<T> {
-    on_new_thread(|| {
+    run_beside(namespace, f, || ()).1
+}
+
+/// The same while `beside` runs on the calling thread; what both came to.
+pub(crate) fn run_beside<T: Send, U>(
+    namespace: BorrowedFd<'_>,
+    f: impl FnOnce() -> T + Send,
+    beside: impl FnOnce() -> U,
+) -> (U, Result<T>) {
+    let inside = || {
         move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(|errno| {
             let error = Error::os("entering a network namespace", errno.raw_os_error());
             match errno {
@@ -119,16 +128,28 @@ pub(crate) fn run_in<T: Send>(namespace: BorrowedFd<'_>, f: impl FnOnce() -> T +
             }
         })?;
         Ok(f())
-    })?
+    };
+    thread::scope(|scope| {
+        let thread = spawn(scope, inside);
+        let beside = beside();
+        (beside, thread.and_then(joined).and_then(|result| result))
+    })
 }
 
 fn on_new_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("isolate-netns".into()).spawn_scoped(scope, f);
-        let thread =
-            thread.map_err(|error| Error::io("a thread to enter a network namespace with", &error))?;
-        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+    thread::scope(|scope| spawn(scope, f).and_then(joined))
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    f: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    let thread = thread::Builder::new().name("isolate-netns".into()).spawn_scoped(scope, f);
+    thread.map_err(|error| Error::io("a thread to enter a network namespace with", &error))
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T> {
+    Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
 impl From<OwnedFd> for NetworkNamespace {

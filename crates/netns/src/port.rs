@@ -1,19 +1,21 @@
 //! Ports of a bridge: the pair that leads to a container, and what is published of it.
 
 use std::collections::hash_map::RandomState;
-use std::fs;
 use std::hash::{BuildHasher, Hasher};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bridge::{Shared, check_name, gone};
-use crate::firewall::Forward;
-use crate::namespace::{id, run_in};
-use crate::route::{Route, bridge_port, create_pair, delete_link, without_ipv6_addresses};
-use crate::{Cidr, Error, ErrorKind, Publish, Reservation, Result};
+use crate::endpoint::Endpoint;
+use crate::firewall::{Forward, Guard};
+use crate::namespace::{id, run_beside, run_in};
+use crate::route::{self, Counted, Pair, Route, bridge_port, create_pair, delete_link};
+use crate::traffic::{self, Bandwidth};
+use crate::{Cidr, Error, ErrorKind, Problem, Publish, Reservation, Result};
 
 /// A namespace's place on a bridge: see [`Bridge::connect`](crate::Bridge::connect).
 ///
@@ -23,51 +25,89 @@ use crate::{Cidr, Error, ErrorKind, Publish, Reservation, Result};
 #[must_use = "dropping it disconnects the namespace"]
 pub struct Port {
     bridge: Arc<Shared>,
-    /// On the host's side.
-    interface: String,
+    /// The host's end, and what comes in by it.
+    guard: Guard,
     address: Ipv4Addr,
-    published: Mutex<Vec<(Forward, Option<Reservation>)>>,
+    published: Mutex<Vec<Published>>,
+    bandwidth: Mutex<Bandwidth>,
     kept: bool,
 }
 
-pub(crate) fn connect(
-    bridge: &Arc<Shared>,
-    namespace: BorrowedFd<'_>,
-    address: Ipv4Addr,
-    inside: &str,
-) -> Result<Port> {
-    check_name(inside)?;
-    let own = Cidr::new(address, bridge.gateway.prefix())?;
-    if !bridge.gateway.is_host(address) || address == bridge.gateway.address() {
-        let what = format!(
-            "{address} is not an address for a container on bridge {} ({})",
-            bridge.name, bridge.gateway
-        );
-        return Err(Error::invalid(what));
-    }
+/// What leads to one port, and what claims the host's.
+#[derive(Debug)]
+struct Published {
+    publish: Publish,
+    forwards: Vec<Forward>,
+    reservation: Option<Reservation>,
+}
+
+pub(crate) fn connect(bridge: &Arc<Shared>, namespace: BorrowedFd<'_>, endpoint: &Endpoint) -> Result<Port> {
+    check_name(&endpoint.interface)?;
+    let own = own_addresses(bridge, endpoint)?;
     if id(namespace)? == bridge.home.id() {
         return Err(Error::invalid(format!(
             "bridge {} is in this namespace: connect another to it",
             bridge.name
         )));
     }
-    let mut port = Port {
-        bridge: Arc::clone(bridge),
-        interface: name(),
-        address,
-        published: Mutex::new(Vec::new()),
-        kept: true,
-    };
-    let pair = create_pair(&port.interface, bridge.index, inside, namespace, address);
-    // The socket is free again before the error is looked into.
-    let made = bridge.home.route().apply(vec![pair]);
-    made.map_err(|error| explained(bridge, namespace, inside, error))?;
-    // From here on, an error drops the port, and the port its pair.
+    let host = endpoint.host.clone().unwrap_or_else(name);
+    check_name(&host)?;
+    let mut port = Port::of(bridge, host, endpoint);
+    let pair = create_pair(&Pair {
+        host: &port.guard.interface,
+        bridge: bridge.index,
+        inside: &endpoint.interface,
+        namespace,
+        mac: port.guard.mac,
+        mtu: bridge.mtu,
+    });
+    // From here on, an error drops the port, and the port what it has: what is not there yet is no error.
     port.kept = false;
-    bridge.home.route().apply(vec![bridge_port(&port.interface), without_ipv6_addresses(&port.interface)])?;
-    run_in(namespace, || configure(inside, own, bridge.gateway.address()))??;
-    settle(bridge, &port.interface)?;
+    let guard = &port.guard;
+    let made = AtomicBool::new(false);
+    let (tell, told) = mpsc::channel::<()>();
+    // The inside is entered, and its addresses are guarded, while the pair is made, which is most of the time.
+    let (addresses, is_made) = (&own, &made);
+    let inside = move || {
+        bridge.firewall.guard(&bridge.home, guard)?;
+        let mut route = Route::open()?;
+        // An end of the channel is as good as a word.
+        told.recv().ok();
+        match is_made.load(Ordering::Relaxed) {
+            true => configure(bridge, endpoint, addresses, &mut route),
+            false => Ok(()),
+        }
+    };
+    let host = &guard.interface;
+    let (pair, configured) = run_beside(namespace, inside, || {
+        let result = bridge.home.route().apply(vec![pair, bridge_port(host)]);
+        made.store(result.is_ok(), Ordering::Relaxed);
+        drop(tell);
+        result
+    });
+    pair.map_err(|error| explained(bridge, namespace, &endpoint.interface, error))?;
+    configured??;
+    settle(bridge, host)?;
     Ok(port)
+}
+
+/// Its addresses with the bridge's prefixes.
+fn own_addresses(bridge: &Shared, endpoint: &Endpoint) -> Result<Vec<Cidr>> {
+    let with_prefix = |address: IpAddr| {
+        let gateway = bridge.gateways.iter().find(|gateway| gateway.is_ipv6() == address.is_ipv6());
+        match gateway {
+            Some(gateway) if gateway.is_host(address) && address != gateway.address() => {
+                Cidr::new(address, gateway.prefix())
+            }
+            _ => {
+                let of = gateway.map_or("it has no such network".to_owned(), Cidr::to_string);
+                let what =
+                    format!("{address} is not an address for a container on bridge {} ({of})", bridge.name);
+                Err(Error::invalid(what))
+            }
+        }
+    };
+    endpoint.addresses().into_iter().map(with_prefix).collect()
 }
 
 /// The first packet is not to be lost: the host's end was up before it had a carrier, and so was the bridge with its
@@ -80,10 +120,20 @@ fn settle(bridge: &Shared, interface: &str) -> Result<()> {
     bridge.home.route().is_operational(&bridge.name).map(drop)
 }
 
-/// Inside. Whatever can fail is done by netlink; `/proc/sys` may be read-only, and IPv6 has no address without it.
-fn configure(name: &str, own: Cidr, gateway: Ipv4Addr) -> Result<()> {
-    fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
-    Route::open()?.configure(name, own, gateway)
+/// Inside, by netlink alone as a rule: of a parameter below `/proc/sys` the kernel keeps an entry for each namespace, and looks at all.
+fn configure(bridge: &Shared, endpoint: &Endpoint, own: &[Cidr], route: &mut Route) -> Result<()> {
+    let name = &endpoint.interface;
+    if endpoint.ipv6.is_some() && bridge.home.bridge_filter.get() == Some(&false) {
+        // Nobody else keeps out what neighbours say as routers.
+        route::takes_ipv6(name);
+    }
+    let gateways = bridge.gateways.iter().map(Cidr::address);
+    let routed = |gateway: &IpAddr| gateway.is_ipv4() || endpoint.ipv6.is_some();
+    let gateways: Vec<_> = match endpoint.default_route && !bridge.internal {
+        true => gateways.filter(routed).collect(),
+        false => vec![],
+    };
+    route.configure(name, own, &gateways, endpoint.metric)
 }
 
 fn explained(bridge: &Shared, namespace: BorrowedFd<'_>, inside: &str, error: Error) -> Error {
@@ -107,32 +157,90 @@ fn name() -> String {
 }
 
 impl Port {
+    fn of(bridge: &Arc<Shared>, interface: String, endpoint: &Endpoint) -> Self {
+        let guard = Guard { interface, mac: endpoint.mac(), addresses: endpoint.addresses() };
+        let (bridge, address) = (Arc::clone(bridge), endpoint.address);
+        let (published, bandwidth) = (Mutex::new(Vec::new()), Mutex::new(Bandwidth::new()));
+        Self { bridge, guard, address, published, bandwidth, kept: true }
+    }
+
+    pub(crate) fn open(bridge: &Arc<Shared>, interface: &str, endpoint: &Endpoint) -> Result<Self> {
+        match bridge.home.route().index(interface)? {
+            Some(_) => Ok(Self::of(bridge, interface.to_owned(), endpoint)),
+            None => Err(Error::os(format!("port {interface} of bridge {}", bridge.name), libc::ENODEV)),
+        }
+    }
+
     /// The name of the pair's end on the host, a port of the bridge.
     #[must_use]
     pub fn interface(&self) -> &str {
-        &self.interface
+        &self.guard.interface
     }
 
-    /// The container's address.
+    /// The container's IPv4 address.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
     }
 
-    /// Publishes a port of the container: claims the host's ([`Publish::reserve`]), and leads it there. It is
-    /// reached from other hosts, from this one (by 127.0.0.1 too), from other containers and from the container
-    /// itself; never more widely than the host address says. Connections keep their client's address, but for those
-    /// from 127.0.0.1 and from the same bridge, which come from the bridge's.
+    /// All of its addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.guard.addresses
+    }
+
+    /// What has passed it, as the container sees it: received, sent.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if it is gone.
+    pub fn counters(&self) -> Result<[Counted; 2]> {
+        let [received, sent] = self.bridge.home.route().counters(self.interface())?;
+        Ok([sent, received])
+    }
+
+    /// Limits how fast the container sends and receives by it, in place of what was said before; [`Bandwidth::new`] lifts both limits. What
+    /// it sends passes a link of its own (ifb), which is deleted with the port, and that waits 10 to 30 ms for the kernel.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) below 8000 bit/s; [`Unsupported`](ErrorKind::Unsupported) where the kernel lacks a part of
+    /// traffic control.
+    pub fn limit(&self, bandwidth: Bandwidth) -> Result<()> {
+        let mut known = self.bandwidth.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before it is made: what fails half-way is taken back with the port.
+        if bandwidth.get_up().is_some() {
+            *known = bandwidth;
+        }
+        traffic::limit(&self.bridge.home, self.interface(), &bandwidth)?;
+        *known = bandwidth;
+        Ok(())
+    }
+
+    /// What it is limited to, as far as this handle knows.
+    pub fn bandwidth(&self) -> Bandwidth {
+        *self.bandwidth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes a port of the container: claims the host's ([`Publish::reserve_both`], or [`Publish::reserve`] without an IPv6 address),
+    /// and leads it there. It is reached from other hosts, from this one (by 127.0.0.1 and ::1 too), from other containers and from the
+    /// container itself (by ::1 only where the kernel parameter `net.bridge.bridge-nf-call-ip6tables` is 0 or not there: else it drops
+    /// the answers); never more widely than the host address says. Connections keep their client's address, but for those
+    /// from the loopback and from the same bridge, which come from the bridge's.
     ///
     /// Switches `net.ipv4.ip_forward` on, as [`masquerade`](crate::Bridge::masquerade) does.
     ///
     /// # Errors
-    /// [`AddressInUse`](ErrorKind::AddressInUse) if somebody has the host port, and who; else as [`Publish::reserve`].
+    /// [`AddressInUse`](ErrorKind::AddressInUse) if somebody has the host port, and who;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) on an internal bridge, and for an address of IPv6 where the container has none; else as
+    /// [`Publish::reserve`].
     pub fn publish(&self, publish: impl Into<Publish>) -> Result<Publish> {
         let publish = publish.into();
-        let reservation = self.bridge.home.inside(|| publish.reserve())??;
+        // What cannot be led there is not claimed.
+        Forward::of(&publish, &self.guard.addresses)?;
+        let both = self.guard.addresses.len() > 1;
+        let claim = || if both { publish.reserve_both() } else { publish.reserve() };
+        let reservation = self.bridge.home.inside(claim)??;
         let publish = reservation.publish();
-        self.lead(publish, Some(reservation))?;
+        self.lead(vec![(publish, Some(reservation))])?;
         Ok(publish)
     }
 
@@ -141,26 +249,48 @@ impl Port {
     /// # Errors
     /// [`AddressInUse`](ErrorKind::AddressInUse) if it leads to some container already.
     pub fn publish_reserved(&self, reservation: &Reservation) -> Result<()> {
-        self.lead(reservation.publish(), None)
+        self.publish_all(std::slice::from_ref(reservation))
     }
 
-    fn lead(&self, publish: Publish, reservation: Option<Reservation>) -> Result<()> {
-        let forward = Forward::new(&publish, self.address)?;
-        if publish.container_port() == 0 {
-            return Err(Error::invalid(format!("{publish}: a container's port is 1 to 65535")));
+    /// Publishes what somebody else has claimed and goes on holding.
+    ///
+    /// # Errors
+    /// As [`publish_reserved`](Self::publish_reserved).
+    pub fn publish_claimed(&self, publish: &[Publish]) -> Result<()> {
+        self.lead(publish.iter().map(|publish| (*publish, None)).collect())
+    }
+
+    /// Several at once: all or none.
+    ///
+    /// # Errors
+    /// As [`publish_reserved`](Self::publish_reserved).
+    pub fn publish_all(&self, reservations: &[Reservation]) -> Result<()> {
+        self.lead(reservations.iter().map(|reservation| (reservation.publish(), None)).collect())
+    }
+
+    fn lead(&self, ports: Vec<(Publish, Option<Reservation>)>) -> Result<()> {
+        if self.bridge.internal && !ports.is_empty() {
+            let what = format!("bridge {} is internal: nothing is published of it", self.bridge.name);
+            return Err(Error::invalid(what));
+        }
+        let mut new = Vec::new();
+        for (publish, reservation) in ports {
+            let forwards = Forward::of(&publish, &self.guard.addresses)?;
+            new.push(Published { publish, forwards, reservation });
         }
         let home = &self.bridge.home;
-        home.forward()?;
+        self.bridge.forward()?;
+        let forwards: Vec<_> = new.iter().flat_map(|published| published.forwards.clone()).collect();
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.bridge.firewall.publish(home, &forward) {
+        match self.bridge.firewall.publish(home, &forwards) {
             // Somebody flushed all rules.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.bridge.repair()?;
-                self.bridge.firewall.publish(home, &forward)?;
+                self.bridge.firewall.publish(home, &forwards)?;
             }
             result => result?,
         }
-        published.push((forward, reservation));
+        published.extend(new);
         Ok(())
     }
 
@@ -168,7 +298,7 @@ impl Port {
     #[must_use]
     pub fn published(&self) -> Vec<Publish> {
         let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        published.iter().map(|(forward, _)| forward.publish()).collect()
+        published.iter().map(|published| published.publish).collect()
     }
 
     /// Takes back what [`publish`](Self::publish) returned, and gives the host port up. Connections that are open go on.
@@ -178,24 +308,48 @@ impl Port {
     pub fn unpublish(&self, publish: impl Into<Publish>) -> Result<()> {
         let publish = publish.into();
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = published.iter().position(|(forward, _)| forward.publish() == publish);
+        let place = published.iter().position(|known| known.publish == publish);
         let place =
             place.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{publish} is not published")))?;
-        self.bridge.firewall.unpublish(&self.bridge.home, &[published[place].0])?;
+        self.bridge.firewall.unpublish(&self.bridge.home, &published[place].forwards)?;
         published.remove(place);
         Ok(())
     }
 
-    /// Writes the rules of what is published again, and the bridge's, after somebody flushed them.
+    /// Knows what somebody else published of it, for [`check`](Self::check), [`repair`](Self::repair) and
+    /// [`unpublish`](Self::unpublish). Changes nothing.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for what cannot have been published.
+    pub fn knows(&self, publish: impl Into<Publish>) -> Result<()> {
+        let publish = publish.into();
+        let forwards = Forward::of(&publish, &self.guard.addresses)?;
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.push(Published { publish, forwards, reservation: None });
+        Ok(())
+    }
+
+    /// What of its rules, of the bridge's and of what is published somebody took away, and which chain of another program is in the way.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn check(&self) -> Result<Vec<Problem>> {
+        let (bridge, guard) = (&self.bridge, std::slice::from_ref(&self.guard));
+        bridge.firewall.check(&bridge.home, &bridge.rules(), guard, &self.forwards())
+    }
+
+    /// Writes the rules of what is published again, its own and the bridge's, after somebody flushed them.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn repair(&self) -> Result<()> {
-        self.bridge.repair()?;
+        let (bridge, guard) = (&self.bridge, std::slice::from_ref(&self.guard));
+        bridge.firewall.repair(&bridge.home, &bridge.rules(), guard, &self.forwards())
+    }
+
+    fn forwards(&self) -> Vec<Forward> {
         let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = self.bridge.firewall.published(&self.bridge.home)?;
-        let mut missing = published.iter().filter(|(forward, _)| !there.contains(forward));
-        missing.try_for_each(|(forward, _)| self.bridge.firewall.publish(&self.bridge.home, forward))
+        published.iter().flat_map(|published| published.forwards.clone()).collect()
     }
 
     /// Takes back what was published and deletes the pair.
@@ -208,6 +362,28 @@ impl Port {
         match (rules, link) {
             (Err(rules), Err(link)) => Err(rules.and(link)),
             (rules, link) => rules.and(link),
+        }
+    }
+
+    /// Takes back what was published, and cuts the connection at once; the pair is deleted by a thread made for it, while the caller goes
+    /// on. If the process ends before, the pair is left without a connection, and goes with its namespace.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn disconnect(mut self) -> Result<()> {
+        self.kept = true;
+        let down = match self.bridge.home.route().apply(vec![route::down(self.interface())]) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        let rules = self.take_back();
+        thread::Builder::new()
+            .name("isolate-netns".into())
+            .spawn(move || self.delete().ok())
+            .map_err(|error| Error::io("a thread to delete a pair of links with", &error))?;
+        match (down, rules) {
+            (Err(down), Err(rules)) => Err(down.and(rules)),
+            (down, rules) => down.and(rules),
         }
     }
 
@@ -227,20 +403,27 @@ impl Port {
     pub fn keep(mut self) -> Vec<Reservation> {
         self.kept = true;
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        published.drain(..).filter_map(|(_, reservation)| reservation).collect()
+        published.drain(..).filter_map(|published| published.reservation).collect()
     }
 
     fn take_back(&self) -> Result<()> {
-        let published = std::mem::take(&mut *self.published.lock().unwrap_or_else(PoisonError::into_inner));
-        let forwards: Vec<_> = published.iter().map(|(forward, _)| *forward).collect();
-        match forwards.is_empty() {
+        let (bridge, forwards) = (&self.bridge, self.forwards());
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let published = match forwards.is_empty() {
             true => Ok(()),
-            false => self.bridge.firewall.unpublish(&self.bridge.home, &forwards),
-        }
+            false => bridge.firewall.unpublish(&bridge.home, &forwards),
+        };
+        let limited = match self.bandwidth().get_up() {
+            Some(_) => traffic::remove_holder(&bridge.home, self.interface()),
+            None => Ok(()),
+        };
+        let guarded = bridge.firewall.unguard(&bridge.home, &self.guard);
+        let errors = [published, limited, guarded].into_iter().filter_map(Result::err);
+        errors.reduce(Error::and).map_or(Ok(()), Err)
     }
 
     fn delete(&self) -> Result<()> {
-        match self.bridge.home.route().apply(vec![delete_link(&self.interface)]) {
+        match self.bridge.home.route().apply(vec![delete_link(self.interface())]) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             result => result,
         }

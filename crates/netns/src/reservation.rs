@@ -1,6 +1,6 @@
 //! A host port, claimed so that nobody else gets it, and who has one that is taken.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -13,19 +13,24 @@ use crate::listener::{Holder, holder};
 use crate::publish::Protocol;
 use crate::{Error, ErrorKind, Publish, Result};
 
-/// A port of the host that no other program can bind while this is held: a socket that is bound and never listens.
+/// How often another port is tried, where the kernel picks one of IPv4 that is taken on IPv6.
+const PICKS: usize = 64;
+
+/// A port of the host that no other program can bind while this is held: a socket that is bound and never listens, or one for each
+/// version of IP.
 ///
-/// Connections do not reach it, they are translated before. It is a plain descriptor: whoever lives as long as the
-/// container may hold it ([`Reservation::into_fd`]).
+/// Connections do not reach it, they are translated before. These are plain descriptors: whoever lives as long as the
+/// container may hold them ([`Reservation::into_fds`]).
 #[derive(Debug)]
 #[must_use = "dropping it gives the port up"]
 pub struct Reservation {
-    socket: OwnedFd,
+    sockets: Vec<OwnedFd>,
     publish: Publish,
 }
 
 impl Publish {
-    /// Claims the host port, in the calling thread's network namespace.
+    /// Claims the host port, in the calling thread's network namespace; without an address on all of IPv4. See
+    /// [`reserve_both`](Self::reserve_both).
     ///
     /// ```no_run
     /// use isolate_netns::Publish;
@@ -40,9 +45,54 @@ impl Publish {
     ///   `host port 9000/tcp is taken: pid 4711 (nginx) listens there`.
     /// - [`PermissionDenied`](ErrorKind::PermissionDenied) below `net.ipv4.ip_unprivileged_port_start` (1024)
     ///   without `CAP_NET_BIND_SERVICE`.
-    /// - [`InvalidInput`](ErrorKind::InvalidInput) for an address that this host has not got, or of IPv6.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput) for an address that this host has not got, for a range (see
+    ///   [`each`](Self::each)), and for a port of the container that is 0.
     pub fn reserve(&self) -> Result<Reservation> {
-        let address = SocketAddrV4::new(self.host_address()?, self.host_port());
+        self.check_single()?;
+        let (socket, port) = self.claim(self.address().unwrap_or(Ipv4Addr::UNSPECIFIED.into()))?;
+        Ok(Reservation { sockets: vec![socket], publish: self.with_host_port(port) })
+    }
+
+    /// The same for a container that has an address of IPv6, too: without an address of the host, on all of both versions. Where the
+    /// kernel has no IPv6, on all of IPv4.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn reserve_both(&self) -> Result<Reservation> {
+        if self.address().is_some() {
+            return self.reserve();
+        }
+        let mut left = PICKS;
+        loop {
+            let mut reservation = self.reserve()?;
+            match reservation.publish.claim(Ipv6Addr::UNSPECIFIED.into()) {
+                Ok((socket, _)) => reservation.sockets.push(socket),
+                Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
+                Err(error)
+                    if self.host_port() == 0 && error.kind() == ErrorKind::AddressInUse && left > 0 =>
+                {
+                    left -= 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            return Ok(reservation);
+        }
+    }
+
+    /// Refuses ranges, too.
+    pub(crate) fn check_single(&self) -> Result<()> {
+        self.check()?;
+        match self.count() {
+            1 => Ok(()),
+            _ => Err(Error::invalid(format!("{self}: a range is published port by port"))
+                .with_hint("Publish::each has them one by one")),
+        }
+    }
+
+    /// A socket on that address of the host, and its port.
+    fn claim(&self, host: IpAddr) -> Result<(OwnedFd, u16)> {
+        let address = SocketAddr::new(host, self.host_port());
         let refused =
             |errno: Errno| Error::os(format!("host port {}", self.host_side()), errno.raw_os_error());
         let socket = match bound(self.protocol(), address, false) {
@@ -65,9 +115,9 @@ impl Publish {
         })?;
         let port = getsockname(&socket)
             .ok()
-            .and_then(|name| SocketAddrV4::try_from(name).ok())
-            .map(|name| name.port());
-        Ok(Reservation { socket, publish: self.with_host_port(port.unwrap_or(self.host_port())) })
+            .and_then(|name| SocketAddr::try_from(name).ok())
+            .map_or(self.host_port(), |name| name.port());
+        Ok((socket, port))
     }
 }
 
@@ -77,31 +127,28 @@ impl Reservation {
         self.publish
     }
 
-    /// The socket alone; closing its last duplicate gives the port up.
+    /// Its sockets.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(AsFd::as_fd)
+    }
+
+    /// The sockets alone; closing their last duplicates gives the port up.
     #[must_use]
-    pub fn into_fd(self) -> OwnedFd {
-        self.socket
+    pub fn into_fds(self) -> Vec<OwnedFd> {
+        self.sockets
     }
 }
 
-impl AsFd for Reservation {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl From<Reservation> for OwnedFd {
-    fn from(reservation: Reservation) -> Self {
-        reservation.socket
-    }
-}
-
-fn bound(protocol: Protocol, address: SocketAddrV4, over_the_dead: bool) -> Result<OwnedFd, Errno> {
+fn bound(protocol: Protocol, address: SocketAddr, over_the_dead: bool) -> Result<OwnedFd, Errno> {
     let kind = match protocol {
         Protocol::Tcp => SocketType::STREAM,
         Protocol::Udp => SocketType::DGRAM,
     };
-    let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     if !over_the_dead || protocol == Protocol::Udp {
         bind(&socket, &address)?;
         return Ok(socket);
@@ -133,7 +180,7 @@ fn taken(publish: &Publish, holder: &Holder) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+    use std::net::{TcpListener, UdpSocket};
     use std::sync::Barrier;
     use std::thread;
 
@@ -190,8 +237,8 @@ mod tests {
     #[test]
     fn over_connections_that_are_over_one_of_many_gets_the_port() {
         const RACERS: usize = 8;
-        let any = bound(Protocol::Tcp, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), false).unwrap();
-        let address = SocketAddrV4::try_from(getsockname(&any).unwrap()).unwrap();
+        let any = bound(Protocol::Tcp, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), false).unwrap();
+        let address = SocketAddr::try_from(getsockname(&any).unwrap()).unwrap();
         drop(any);
         let start = Barrier::new(RACERS);
         let race = || {
@@ -214,5 +261,25 @@ mod tests {
         let error = Publish::tcp(0, 80).on([192, 0, 2, 1]).reserve().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().starts_with("host port 192.0.2.1:0/tcp: Cannot assign"), "{error}");
+    }
+    #[test]
+    fn a_port_of_both_versions_is_taken_on_both() {
+        let reservation = Publish::tcp(0, 80).reserve_both().unwrap();
+        let port = reservation.publish().host_port();
+        assert_eq!(reservation.fds().count(), 2);
+        for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()] {
+            assert_eq!(TcpListener::bind(address).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        }
+        drop(reservation);
+        let one = Publish::tcp(port, 80).on(Ipv6Addr::LOCALHOST).reserve_both().unwrap();
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert_eq!(one.fds().count(), 1);
+    }
+
+    #[test]
+    fn a_range_is_not_claimed_as_one() {
+        let error = Publish::tcp(9000, 80).range(2).reserve().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.hint().unwrap().contains("Publish::each"), "{error:?}");
     }
 }

@@ -3,17 +3,17 @@
 //! The messages are made with `rtnetlink`'s builders. Its connection is not used: it is asynchronous, and its
 //! `NetworkNamespace` forks and waits inside async code.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
     DefaultNla, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, State,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::{
@@ -39,59 +39,74 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    fn new(what: impl Into<String>, message: Message, flags: u16) -> Self {
+    pub(crate) fn new(what: impl Into<String>, message: Message, flags: u16) -> Self {
         Self { what: what.into(), request: Request::new(message, flags), tolerated: &[] }
     }
 
-    fn tolerating(self, tolerated: &'static [i32]) -> Self {
+    pub(crate) fn tolerating(self, tolerated: &'static [i32]) -> Self {
         Self { tolerated, ..self }
     }
 }
 
 /// The MAC address that goes with an IPv4 address, as Docker makes it: `02:42` and the address.
-pub(crate) fn mac(address: Ipv4Addr) -> Vec<u8> {
-    [&[0x02, 0x42], &address.octets()[..]].concat()
+pub(crate) fn mac(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x42, a, b, c, d]
 }
 
-pub(crate) fn create_bridge(name: &str, address: Ipv4Addr) -> Step {
+pub(crate) fn create_bridge(name: &str, mac: [u8; 6], mtu: Option<u32>) -> Step {
     let link = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge)
         .name(name)
         // Its own for good: else a bridge takes the lowest of its ports' and changes with them.
-        .address(mac(address))
-        .build();
+        .address(mac.into())
+        // Nobody asks there who listens to which group, so that all go to every port either way; with it, each new port costs a look at
+        // every other one.
+        .set_info_data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]));
+    let mut link = link.build();
+    link.attributes.extend(mtu.map(LinkAttribute::Mtu));
     Step::new(format!("bridge {name}"), Message::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Both ends in one request: `host` below the bridge and up, `inside` in its namespace, still down
+/// A pair to be made: its ends' names, the bridge of one, the namespace of the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) bridge: u32,
+    pub(crate) inside: &'a str,
+    pub(crate) namespace: BorrowedFd<'a>,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: Option<u32>,
+}
+
+/// Both ends in one request: the host's below the bridge and up, the other in its namespace, still down
 /// (`IFF_UP` for the peer would fail the whole with ENOTCONN).
-pub(crate) fn create_pair(
-    host: &str,
-    bridge: u32,
-    inside: &str,
-    namespace: BorrowedFd<'_>,
-    address: Ipv4Addr,
-) -> Step {
+pub(crate) fn create_pair(pair: &Pair<'_>) -> Step {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(inside)
-        .address(mac(address))
-        .setns_by_fd(namespace.as_raw_fd())
-        .build();
+        .name(pair.inside)
+        .address(pair.mac.into())
+        .setns_by_fd(pair.namespace.as_raw_fd());
+    let mut peer = peer.build();
+    peer.attributes.extend(pair.mtu.map(LinkAttribute::Mtu));
     let link = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-        .name(host)
-        .controller(bridge)
+        .name(pair.host)
+        .controller(pair.bridge)
         .up()
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .build();
-    Step::new(format!("veth pair {host} and {inside}"), Message::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
+    let mut link = link.build();
+    link.attributes.extend(pair.mtu.map(LinkAttribute::Mtu));
+    let what = format!("veth pair {} and {}", pair.host, pair.inside);
+    Step::new(what, Message::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// The host's end of a pair, once it is below the bridge. It sends back to where a packet came from: where
-/// br_netfilter translates addresses within the bridge, a container reaches its own published port that way.
+/// br_netfilter translates addresses within the bridge, a container reaches its own published port that way. It has no IPv6 addresses.
 pub(crate) fn bridge_port(name: &str) -> Step {
     let link = LinkUnspec::new_with_name(name)
         .set_port_kind(InfoPortKind::Bridge)
-        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]));
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
+        .append_extra_attribute(no_generated_addresses());
     Step::new(format!("bridge port {name}"), Message::NewLink(link.build()), 0)
+        .tolerating(&[libc::EAFNOSUPPORT])
 }
 
 pub(crate) fn delete_link(name: &str) -> Step {
@@ -102,15 +117,26 @@ pub(crate) fn up(name: &str) -> Step {
     Step::new(format!("link {name} up"), Message::SetLink(LinkUnspec::new_with_name(name).up().build()), 0)
 }
 
+pub(crate) fn down(name: &str) -> Step {
+    Step::new(
+        format!("link {name} down"),
+        Message::SetLink(LinkUnspec::new_with_name(name).down().build()),
+        0,
+    )
+}
+
 fn loopback_up() -> Step {
     Step::new("loopback up", Message::SetLink(LinkUnspec::new_with_index(LOOPBACK).up().build()), 0)
 }
 
+fn no_generated_addresses() -> LinkAttribute {
+    let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    LinkAttribute::AfSpecUnspec(vec![mode])
+}
+
 /// No automatic IPv6 addresses: with them, each newcomer's duplicate detection is flooded to every port.
 pub(crate) fn without_ipv6_addresses(name: &str) -> Step {
-    let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    let link =
-        LinkUnspec::new_with_name(name).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]));
+    let link = LinkUnspec::new_with_name(name).append_extra_attribute(no_generated_addresses());
     // A kernel without IPv6 needs no telling.
     Step::new(format!("no IPv6 on {name}"), Message::SetLink(link.build()), 0)
         .tolerating(&[libc::EAFNOSUPPORT])
@@ -126,15 +152,57 @@ pub(crate) fn route_localnet(name: &str) -> Step {
     Step::new(format!("route_localnet of {name}"), Message::SetLink(link.build()), 0)
 }
 
-pub(crate) fn address(link: u32, address: Cidr) -> Step {
-    let message =
-        AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(address.address(), address.prefix());
-    Step::new(format!("address {address}"), Message::NewAddress(message.build()), NLM_F_CREATE | NLM_F_EXCL)
+/// Sees to it that a link may have IPv6 addresses, and takes none from whoever says it is a router. What cannot be written is as it was:
+/// then an address is refused, or the rules drop what routers say.
+pub(crate) fn takes_ipv6(name: &str) {
+    for (parameter, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{parameter}"), value).ok();
+    }
 }
 
-/// The first network that a namespace is connected to gives it its default route; it stays with that.
-pub(crate) fn default_route(link: u32, gateway: Ipv4Addr) -> Step {
-    let message = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(link).build();
+/// What comes back by this link for ::1 is the host's own: IPv6 looks for that address by the link a packet comes by, and knows it by
+/// `lo` alone. After all others of that address.
+pub(crate) fn loopback_by(link: u32) -> Step {
+    const METRIC: u32 = 2048;
+    const RT_TABLE_LOCAL: u32 = 255;
+    let message = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(Ipv6Addr::LOCALHOST, 128)
+        .output_interface(link)
+        .table_id(RT_TABLE_LOCAL)
+        .kind(RouteType::Local)
+        .priority(METRIC.saturating_add(link))
+        .build();
+    Step::new("route of ::1", Message::NewRoute(message), NLM_F_CREATE).tolerating(&[libc::EEXIST])
+}
+
+/// An address of IPv6 is used at once, without asking whether somebody has it: leases say nobody does.
+pub(crate) fn address(link: u32, address: Cidr) -> Step {
+    let message = match address.address() {
+        IpAddr::V4(own) => {
+            AddressMessageBuilder::<Ipv4Addr>::new().index(link).address(own, address.prefix()).build()
+        }
+        IpAddr::V6(own) => {
+            let built = AddressMessageBuilder::<Ipv6Addr>::new().index(link).address(own, address.prefix());
+            let mut message = built.build();
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            message
+        }
+    };
+    Step::new(format!("address {address}"), Message::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Of several default routes of one metric the first stays; of several metrics the lowest is used.
+pub(crate) fn default_route(link: u32, gateway: IpAddr, metric: Option<u32>) -> Step {
+    let message = match gateway {
+        IpAddr::V4(gateway) => {
+            let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(link);
+            metric.map_or(route.clone(), |metric| route.priority(metric)).build()
+        }
+        IpAddr::V6(gateway) => {
+            let route = RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(link);
+            metric.map_or(route.clone(), |metric| route.priority(metric)).build()
+        }
+    };
     Step::new(format!("default route by {gateway}"), Message::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
         .tolerating(&[libc::EEXIST])
 }
@@ -162,11 +230,30 @@ impl Route {
         self.apply(vec![loopback_up()])
     }
 
-    /// What a container's end of a pair needs: loopback up, no IPv6, an address, up, the default route.
-    pub(crate) fn configure(&mut self, name: &str, own: Cidr, gateway: Ipv4Addr) -> Result<()> {
+    /// What a container's end needs: loopback up, no IPv6 address but its own, addresses, up, default routes.
+    pub(crate) fn configure(
+        &mut self,
+        name: &str,
+        own: &[Cidr],
+        gateways: &[IpAddr],
+        metric: Option<u32>,
+    ) -> Result<()> {
         let link = self.index(name)?.ok_or_else(|| Error::os(format!("link {name}"), libc::ENODEV))?;
-        let steps = vec![loopback_up(), without_ipv6_addresses(name), address(link, own), up(name)];
-        self.apply(steps.into_iter().chain([default_route(link, gateway)]).collect())
+        let steps = || {
+            let mut steps = vec![loopback_up(), without_ipv6_addresses(name)];
+            steps.extend(own.iter().map(|own| address(link, *own).tolerating(&[libc::EEXIST])));
+            steps.push(up(name));
+            steps.extend(gateways.iter().map(|gateway| default_route(link, *gateway, metric)));
+            steps
+        };
+        match self.apply(steps()) {
+            // IPv6 is disabled where new links are made.
+            Err(error) if own.len() > 1 && error.raw_os_error() == Some(libc::EACCES) => {
+                takes_ipv6(name);
+                self.apply(steps())
+            }
+            result => result,
+        }
     }
 
     /// The index of the link of this name (netdevice(7), `SIOCGIFINDEX`).
@@ -187,18 +274,22 @@ impl Route {
     pub(crate) fn is_bridge(&mut self, name: &str) -> Result<bool> {
         let bridge = LinkInfo::Kind(InfoKind::Bridge);
         let is = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(i) if i.contains(&bridge));
-        Ok(self.link(name)?.iter().any(is))
+        Ok(self.link(name, false)?.iter().any(is))
     }
 
     /// Whether packets pass by it. A link that sees its carrier late drops them until the kernel's link watch has
     /// run; since Linux 6.8 it runs at this question.
     pub(crate) fn is_operational(&mut self, name: &str) -> Result<bool> {
-        Ok(self.link(name)?.contains(&LinkAttribute::OperState(State::Up)))
+        Ok(self.link(name, false)?.contains(&LinkAttribute::OperState(State::Up)))
     }
 
-    /// What the kernel says of a link.
-    fn link(&mut self, name: &str) -> Result<Vec<LinkAttribute>> {
-        let request = Request::new(Message::GetLink(LinkUnspec::new_with_name(name).build()), 0);
+    /// What the kernel says of a link; what it has counted only if that is asked for.
+    fn link(&mut self, name: &str, counters: bool) -> Result<Vec<LinkAttribute>> {
+        let mut link = LinkUnspec::new_with_name(name).build();
+        if !counters {
+            link.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        }
+        let request = Request::new(Message::GetLink(link), 0);
         let reply = self.0.get(request).map_err(|refusal| refused(format!("link {name}"), refusal))?;
         match parsed(&Message::NewLink(LinkMessage::default()), &reply) {
             Some(Message::NewLink(link)) => Ok(link.attributes),
@@ -206,33 +297,89 @@ impl Route {
         }
     }
 
-    /// The IPv4 addresses of the link with this index.
+    /// The addresses of the link with this index, those of IPv4 first.
     pub(crate) fn addresses(&mut self, link: u32) -> Result<Vec<Cidr>> {
-        let filter = Message::GetAddress(AddressMessageBuilder::<Ipv4Addr>::new().build());
-        let replies = self
-            .0
-            .dump(&Request::new(filter, 0))
-            .map_err(|refusal| refused("the addresses".into(), refusal))?;
-        let kind = Message::NewAddress(AddressMessage::default());
-        let addresses = replies.iter().filter_map(|reply| match parsed(&kind, reply)? {
-            Message::NewAddress(message) if message.header.index == link => own_address(&message),
-            _ => None,
-        });
-        Ok(addresses.collect())
+        let mut addresses = Vec::new();
+        let four = AddressMessageBuilder::<Ipv4Addr>::new().build();
+        let six = AddressMessageBuilder::<Ipv6Addr>::new().build();
+        for filter in [four, six] {
+            let replies = self
+                .0
+                .dump(&Request::new(Message::GetAddress(filter), 0))
+                .map_err(|refusal| refused("the addresses".into(), refusal))?;
+            let kind = Message::NewAddress(AddressMessage::default());
+            addresses.extend(replies.iter().filter_map(|reply| match parsed(&kind, reply)? {
+                Message::NewAddress(message) if message.header.index == link => own_address(&message),
+                _ => None,
+            }));
+        }
+        Ok(addresses)
     }
 
     /// A route that another link has into `network`, and that link's index.
     pub(crate) fn overlapping(&mut self, network: Cidr) -> Result<Option<(Cidr, u32)>> {
-        let filter = Message::GetRoute(RouteMessageBuilder::<Ipv4Addr>::new().build());
-        let replies =
-            self.0.dump(&Request::new(filter, 0)).map_err(|refusal| refused("the routes".into(), refusal))?;
+        Ok(self.routes(network.is_ipv6())?.into_iter().find(|(route, _)| route.overlaps(&network)))
+    }
+
+    /// Where links lead to, but for default routes.
+    pub(crate) fn routes(&mut self, six: bool) -> Result<Vec<(Cidr, u32)>> {
+        let filter = match six {
+            true => RouteMessageBuilder::<Ipv6Addr>::new().build(),
+            false => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        };
+        let replies = self
+            .0
+            .dump(&Request::new(Message::GetRoute(filter), 0))
+            .map_err(|refusal| refused("the routes".into(), refusal))?;
         let kind = Message::NewRoute(RouteMessage::default());
-        let mut routes = replies.iter().filter_map(|reply| match parsed(&kind, reply)? {
+        let routes = replies.iter().filter_map(|reply| match parsed(&kind, reply)? {
             Message::NewRoute(message) => destination(&message),
             _ => None,
         });
-        Ok(routes.find(|(route, _)| route.prefix() > 0 && route.overlaps(&network)))
+        // Every link has the same addresses of its own (fe80::/10) and the same groups (ff00::/8).
+        let own = |route: &Cidr| match route.address() {
+            IpAddr::V6(address) => address.is_unicast_link_local() || address.is_multicast(),
+            IpAddr::V4(_) => false,
+        };
+        Ok(routes.filter(|(route, _)| route.prefix() > 0 && !own(route)).collect())
     }
+
+    /// What has passed the link of this name, as it counts: received, sent.
+    pub(crate) fn counters(&mut self, name: &str) -> Result<[Counted; 2]> {
+        let stats = self.link(name, true)?.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(stats),
+            _ => None,
+        });
+        let stats = stats.unwrap_or_default();
+        Ok([
+            Counted {
+                bytes: stats.rx_bytes,
+                packets: stats.rx_packets,
+                errors: stats.rx_errors,
+                dropped: stats.rx_dropped,
+            },
+            Counted {
+                bytes: stats.tx_bytes,
+                packets: stats.tx_packets,
+                errors: stats.tx_errors,
+                dropped: stats.tx_dropped,
+            },
+        ])
+    }
+}
+
+/// What has passed a link in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counted {
+    /// Bytes, with the headers of frames.
+    pub bytes: u64,
+    /// Packets; a large one that is cut later counts as one.
+    pub packets: u64,
+    /// Packets that were broken.
+    pub errors: u64,
+    /// Packets that were dropped on the way, for want of room or by a limit.
+    pub dropped: u64,
 }
 
 fn refused(what: String, refusal: Refusal) -> Error {
@@ -251,7 +398,10 @@ fn parsed(kind: &Message, reply: &[u8]) -> Option<Message> {
 
 fn own_address(message: &AddressMessage) -> Option<Cidr> {
     message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(address)) => Cidr::new(*address, message.header.prefix_len).ok(),
+        AddressAttribute::Local(address @ IpAddr::V4(_))
+        | AddressAttribute::Address(address @ IpAddr::V6(_)) => {
+            Cidr::new(*address, message.header.prefix_len).ok()
+        }
         _ => None,
     })
 }
@@ -264,6 +414,9 @@ fn destination(message: &RouteMessage) -> Option<(Cidr, u32)> {
     }
     let network = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+            Cidr::new(*address, header.destination_prefix_length).ok()
+        }
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
             Cidr::new(*address, header.destination_prefix_length).ok()
         }
         _ => None,

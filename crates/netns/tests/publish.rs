@@ -91,7 +91,7 @@ fn what_is_not_published_is_not_reached(firewall: Firewall) {
     // Without the rules it would be reached: they are what keeps it.
     match firewall {
         Firewall::Iptables => lan::run("iptables -I FORWARD -j ACCEPT"),
-        _ => lan::run("nft flush chain ip isolate forward"),
+        _ => lan::run("nft flush chain inet isolate forward"),
     };
     assert!(ask(&neighbour, (CONTAINER, 8081)).is_some());
     if firewall == Firewall::Iptables {
@@ -121,7 +121,7 @@ fn a_port_on_loopback_is_reached_from_the_host_alone(firewall: Firewall) {
     assert_eq!(ask(&neighbour, (Ipv4Addr::LOCALHOST, 9000)), None);
     match firewall {
         Firewall::Iptables => lan::run("iptables -t raw -F ISOLATE-RAW"),
-        _ => lan::run("nft flush chain ip isolate raw"),
+        _ => lan::run("nft flush chain inet isolate raw"),
     };
     assert!(ask(&neighbour, (Ipv4Addr::LOCALHOST, 9000)).is_some(), "it is these rules that keep it out");
 }
@@ -168,7 +168,7 @@ fn loopback_services_of_the_host_stay_its_own(firewall: Firewall) {
         Firewall::Iptables => {
             lan::run("iptables -t raw -F ISOLATE-RAW") + &lan::run("iptables -F ISOLATE-INPUT")
         }
-        _ => lan::run("nft flush chain ip isolate raw") + &lan::run("nft flush chain ip isolate input"),
+        _ => lan::run("nft flush chain inet isolate raw") + &lan::run("nft flush chain inet isolate input"),
     };
     assert!(connect(), "it is these rules that keep it out");
     drop(listener);

@@ -11,15 +11,62 @@ use netlink_packet_netfilter::nftables::{
 
 pub(crate) type Expression = ListAttribute<ExpressionAttribute>;
 
-/// Fields of four bytes, side by side, make the key of a concatenation.
-pub(crate) const KEY: [Register; 3] = [Register::Reg32_00, Register::Reg32_01, Register::Reg32_02];
-/// A name of an interface takes four of them.
-pub(crate) const SECOND_NAME: Register = Register::Reg32_04;
-/// Where a map puts an address and a port.
-const MAPPED: [Register; 2] = [Register::Reg32_08, Register::Reg32_09];
+/// Fields of four bytes, side by side, make the key of a concatenation. A name of an interface and an address of IPv6 take four of
+/// them.
+pub(crate) const KEY: [Register; 6] = [
+    Register::Reg32_00,
+    Register::Reg32_01,
+    Register::Reg32_02,
+    Register::Reg32_03,
+    Register::Reg32_04,
+    Register::Reg32_05,
+];
+/// Where a map puts an address.
+const ADDRESS: Register = Register::Reg32_08;
+
+/// A version of IP, as far as packets differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Four,
+    Six,
+}
+
+impl Version {
+    pub(crate) const BOTH: [Self; 2] = [Self::Four, Self::Six];
+
+    /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Four => 2,
+            Self::Six => 10,
+        }
+    }
+
+    /// Where a packet's header has source and destination, and how long they are.
+    const fn addresses(self) -> (u32, u32, u32) {
+        match self {
+            Self::Four => (12, 16, 4),
+            Self::Six => (8, 24, 16),
+        }
+    }
+
+    /// Goes on if the packet is of this version.
+    pub(crate) fn is(self) -> [Expression; 2] {
+        [meta(MetaKey::Nfproto, Register::Reg1), is(Register::Reg1, &[self.number()])]
+    }
+
+    /// The loopback's addresses, as a first byte or in full.
+    const fn loopback(self) -> &'static [u8] {
+        match self {
+            Self::Four => &[127],
+            Self::Six => &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        }
+    }
+}
 
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
+const LINK_HEADER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 /// Connection states, as bits (`NF_CT_STATE_BIT`).
@@ -38,18 +85,64 @@ pub(crate) fn meta(key: MetaKey, to: Register) -> Expression {
 }
 
 /// Loads the address that the packet goes to.
-pub(crate) fn destination_address(to: Register) -> Expression {
-    payload(NETWORK_HEADER, 16, 4, to)
+pub(crate) fn destination_address(version: Version, to: Register) -> Expression {
+    let (_, at, length) = version.addresses();
+    payload(NETWORK_HEADER, at, length, to)
 }
 
-/// Goes on if the packet comes from 127.0.0.0/8.
-pub(crate) fn from_loopback() -> [Expression; 2] {
-    [payload(NETWORK_HEADER, 12, 1, Register::Reg1), is(Register::Reg1, &[127])]
+/// Loads the address that the packet comes from.
+pub(crate) fn source_address(version: Version, to: Register) -> Expression {
+    let (at, _, length) = version.addresses();
+    payload(NETWORK_HEADER, at, length, to)
 }
 
-/// Goes on if the packet goes to 127.0.0.0/8.
-pub(crate) fn to_loopback() -> [Expression; 2] {
-    [payload(NETWORK_HEADER, 16, 1, Register::Reg1), is(Register::Reg1, &[127])]
+/// Loads the MAC address that the frame comes from.
+pub(crate) fn source_mac(to: Register) -> Expression {
+    payload(LINK_HEADER, 6, 6, to)
+}
+
+/// Loads the IPv4 address that an ARP packet says is its sender's (RFC 826).
+pub(crate) fn arp_sender(to: Register) -> Expression {
+    payload(NETWORK_HEADER, 14, 4, to)
+}
+
+/// Loads the address that a neighbour advertisement is about (RFC 4861, 4.4).
+pub(crate) fn advertised_target(to: Register) -> Expression {
+    payload(TRANSPORT_HEADER, 8, 16, to)
+}
+
+/// Goes on if the frame is of this protocol, by its number of linux/if_ether.h.
+pub(crate) fn ether_type(number: u16) -> [Expression; 2] {
+    [meta(MetaKey::EtherTypeProtocol, Register::Reg1), is(Register::Reg1, &number.to_be_bytes())]
+}
+
+/// Goes on if it is an ICMPv6 message of this type.
+pub(crate) fn icmpv6(kind: u8) -> [Expression; 4] {
+    const ICMPV6: u8 = 58;
+    [
+        meta(MetaKey::L4Proto, Register::Reg1),
+        is(Register::Reg1, &[ICMPV6]),
+        payload(TRANSPORT_HEADER, 0, 1, Register::Reg1),
+        is(Register::Reg1, &[kind]),
+    ]
+}
+
+/// Goes on if the packet comes from the loopback's addresses.
+pub(crate) fn from_loopback(version: Version) -> [Expression; 2] {
+    let (at, ..) = version.addresses();
+    loopback(version, at)
+}
+
+/// Goes on if the packet goes to them.
+pub(crate) fn to_loopback(version: Version) -> [Expression; 2] {
+    let (_, at, _) = version.addresses();
+    loopback(version, at)
+}
+
+fn loopback(version: Version, at: u32) -> [Expression; 2] {
+    let address = version.loopback();
+    let length = if address.len() == 1 { 1 } else { 16 };
+    [payload(NETWORK_HEADER, at, length, Register::Reg1), is(Register::Reg1, address)]
 }
 
 /// Loads the port that the packet goes to.
@@ -90,20 +183,24 @@ pub(crate) fn not_in_set(register: Register, set: &str) -> Expression {
 
 /// Goes on if the map has the key, with the address and the port that it leads to for [`dnat`].
 pub(crate) fn mapped(register: Register, map: &str) -> Expression {
-    let to = Lookup::DestinationRegister(MAPPED[0]);
+    let to = Lookup::DestinationRegister(ADDRESS);
     Expressions::Lookup(vec![Lookup::Set(map.into()), Lookup::SourceRegister(register), to]).into()
 }
 
 /// Translates the destination to what [`mapped`] found.
-pub(crate) fn dnat() -> Expression {
+pub(crate) fn dnat(version: Version) -> Expression {
     const TYPE: u16 = 1;
     const FAMILY: u16 = 2;
     const REG_ADDR_MIN: u16 = 3;
     const REG_PROTO_MIN: u16 = 5;
     const NFT_NAT_DNAT: u32 = 1;
-    const NFPROTO_IPV4: u32 = 2;
-    let registers = [number(REG_ADDR_MIN, MAPPED[0].into()), number(REG_PROTO_MIN, MAPPED[1].into())];
-    other("nat", [number(TYPE, NFT_NAT_DNAT), number(FAMILY, NFPROTO_IPV4)].into_iter().chain(registers))
+    let port = match version {
+        Version::Four => Register::Reg32_09,
+        Version::Six => Register::Reg32_12,
+    };
+    let registers = [number(REG_ADDR_MIN, ADDRESS.into()), number(REG_PROTO_MIN, port.into())];
+    let kind = [number(TYPE, NFT_NAT_DNAT), number(FAMILY, version.number().into())];
+    other("nat", kind.into_iter().chain(registers))
 }
 
 /// Translates the source to the address of the link that the packet leaves by.
@@ -220,7 +317,7 @@ mod tests {
         ];
         let mut expected = expected.to_vec();
         expected[0] = u8::try_from(expected.len()).unwrap();
-        assert_eq!(bytes(dnat()), expected);
+        assert_eq!(bytes(dnat(Version::Four)), expected);
         assert_eq!(
             bytes(masquerade()),
             [20, 0, 1, 0x80, 9, 0, 1, 0, b'm', b'a', b's', b'q', 0, 0, 0, 0, 4, 0, 2, 0x80]

@@ -9,66 +9,90 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
-use super::save::Model;
-use super::{BridgeRules, Forward};
+use super::save::{Kept, Model};
+use super::{BridgeRules, Forward, Problem, Version, foreign, nf_tables, taken};
 use crate::home::Home;
 use crate::{Cidr, Error, ErrorKind, Result};
 
 /// Where programs of this kind are installed. The environment has no say.
 const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"];
-const RESTORE: &str = "iptables-restore";
-const SAVE: &str = "iptables-save";
 /// An abstract socket belongs to its network namespace, as the rules do, and goes with its process: a lock that
 /// nobody can leave behind (unix(7)).
 const LOCK: &[u8] = b"isolate-netns-iptables";
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Names of the programs: what writes, and what reads.
+const fn programs(version: Version) -> (&'static str, &'static str) {
+    match version {
+        Version::Four => ("iptables-restore", "iptables-save"),
+        Version::Six => ("ip6tables-restore", "ip6tables-save"),
+    }
+}
+
 /// `iptables-restore`, if it is installed.
 pub(crate) fn program() -> Option<PathBuf> {
-    installed(RESTORE)
+    installed(programs(Version::Four).0)
 }
 
 pub(super) fn add(home: &Home, bridge: &BridgeRules) -> Result<()> {
-    change(home, |model| {
-        let (mut known, others) =
-            split(std::mem::take(&mut model.bridges), |other| other.name == bridge.name);
-        let known = known.pop();
-        model.bridges = others;
+    write(home, bridge, false)
+}
+
+/// Adds or completes the rules of a bridge; anew, if they are to be `repaired`.
+fn write(home: &Home, bridge: &BridgeRules, repaired: bool) -> Result<()> {
+    change(home, repaired, |model| {
+        let known = model.bridges.iter().position(|known| known.name == bridge.name);
+        let known = known.map(|place| model.bridges.remove(place));
+        let had = |flag: fn(&BridgeRules) -> bool| known.as_ref().is_some_and(flag);
         model.bridges.push(BridgeRules {
-            outgoing: bridge.outgoing || known.as_ref().is_some_and(|known| known.outgoing),
-            host: bridge.host || known.as_ref().is_some_and(|known| known.host),
+            outgoing: bridge.outgoing || had(|known| known.outgoing),
+            host: bridge.host || had(|known| known.host),
+            names: bridge.names || had(|known| known.names),
             ..bridge.clone()
         });
         Ok(())
-    })
+    })?;
+    match nf_tables::available(home)? {
+        true => foreign::let_pass(home, bridge, super::Firewall::Iptables.jumps()),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn knows(home: &Home, bridge: &str) -> Result<bool> {
     Ok(read(home)?.is_some_and(|model| model.bridges.iter().any(|known| known.name == bridge)))
 }
 
-pub(super) fn remove(home: &Home, bridge: &str, network: Option<Cidr>) -> Result<()> {
-    change(home, |model| {
+pub(super) fn remove(home: &Home, bridge: &str, networks: &[Cidr]) -> Result<()> {
+    if nf_tables::available(home)? {
+        foreign::stop_passing(home, bridge)?;
+        nf_tables::remove_guards(home, networks)?;
+    }
+    change(home, false, |model| {
         model.bridges.retain(|known| known.name != bridge);
-        model.forwards.retain(|forward| network.is_none_or(|network| !network.contains(forward.container)));
+        let inside = |forward: &Forward| networks.iter().any(|network| network.contains(forward.container));
+        model.forwards.retain(|forward| !inside(forward));
         Ok(())
     })
 }
 
-pub(super) fn publish(home: &Home, forward: &Forward) -> Result<()> {
-    change(home, |model| match model.forwards.iter().find(|other| other.same_host_side(forward)) {
-        Some(other) => Err(taken(forward, Some(*other))),
-        // As with nf_tables when its table is gone.
-        None if model.bridges.is_empty() => Err(Error::os("iptables chains ISOLATE-*", libc::ENOENT)),
-        None => {
-            model.forwards.push(*forward);
-            Ok(())
+pub(super) fn publish(home: &Home, forwards: &[Forward]) -> Result<()> {
+    change(home, false, |model| {
+        for forward in forwards {
+            match model.forwards.iter().find(|other| other.same_host_side(forward)) {
+                Some(other) => return Err(taken(forward, Some(*other))),
+                // As with nf_tables when its table is gone.
+                None if model.bridges.is_empty() => {
+                    return Err(Error::os("iptables chains ISOLATE-*", libc::ENOENT));
+                }
+                None => model.forwards.push(*forward),
+            }
         }
+        Ok(())
     })
 }
 
 pub(super) fn unpublish(home: &Home, forwards: &[Forward]) -> Result<()> {
-    change(home, |model| {
+    change(home, false, |model| {
         model.forwards.retain(|forward| !forwards.contains(forward));
         Ok(())
     })
@@ -78,36 +102,81 @@ pub(super) fn published(home: &Home) -> Result<Vec<Forward>> {
     Ok(read(home)?.map(|model| model.forwards).unwrap_or_default())
 }
 
-/// The error for a host port that has a rule already.
-pub(super) fn taken(forward: &Forward, other: Option<Forward>) -> Error {
-    let leads = other
-        .map_or(String::new(), |other| format!(": it leads to {}:{}", other.container, other.container_port));
-    Error::new(
-        ErrorKind::AddressInUse,
-        format!("host port {} is published already{leads}", forward.publish().host_side()),
-    )
+/// What is missing of the chains.
+pub(super) fn check(home: &Home, bridge: &BridgeRules) -> Result<Vec<Problem>> {
+    home.inside(|| {
+        let mut model = Model::default();
+        let four = model.parse(&run(programs(Version::Four).1, &[], "")?);
+        let kept6 = match bridge.networks.len() {
+            1 => None,
+            _ => Some(model.parse(&run(programs(Version::Six).1, &[], "")?)),
+        };
+        if !model.bridges.iter().any(|known| known.name == bridge.name) {
+            return Ok(vec![Problem::Missing(format!(
+                "the rules of bridge {} in the iptables chains",
+                bridge.name
+            ))]);
+        }
+        let mut missing = model.missing(Version::Four, &four);
+        missing.extend(kept6.into_iter().flat_map(|kept| model.missing(Version::Six, &kept)));
+        Ok(missing.into_iter().map(Problem::Missing).collect())
+    })?
 }
 
-/// Reads our chains, lets `f` change what they stand for, and writes them, with nobody else in between.
-fn change(home: &Home, f: impl FnOnce(&mut Model) -> Result<()> + Send) -> Result<()> {
+/// Writes the chains anew, with all that is known of this bridge.
+pub(super) fn repair(home: &Home, bridge: &BridgeRules, forwards: &[Forward]) -> Result<()> {
+    write(home, bridge, true)?;
+    change(home, false, |model| {
+        let missing = forwards.iter().filter(|forward| !model.forwards.contains(forward)).copied();
+        let missing: Vec<_> = missing.collect();
+        model.forwards.extend(missing);
+        Ok(())
+    })
+}
+
+/// Reads our chains, lets `f` change what they stand for, and writes them if that differs, or if they are to be `repaired`, with nobody
+/// else in between.
+fn change(home: &Home, repaired: bool, f: impl FnOnce(&mut Model) -> Result<()> + Send) -> Result<()> {
     home.inside(|| {
         let _locked = lock()?;
-        let before = Model::parse(&run(SAVE, &[], "")?);
+        let (mut before, mut kept) = (Model::default(), [Kept::default(), Kept::default()]);
+        kept[0] = before.parse(&run(programs(Version::Four).1, &[], "")?);
+        if before.has(Version::Six) {
+            kept[1] = before.parse(&run(programs(Version::Six).1, &[], "")?);
+        }
         let mut after = before.clone();
         f(&mut after)?;
-        match after == before {
-            true => Ok(()),
-            false => run(RESTORE, &["--noflush", "--wait", "10"], &after.restore()).map(|_| ()),
+        if after == before && !repaired {
+            return Ok(());
         }
+        if after.has(Version::Six) && !before.has(Version::Six) {
+            // Who was killed while it made the first may have left something.
+            kept[1] = Model::default().parse(&run(programs(Version::Six).1, &[], "")?);
+        }
+        // A bridge is known by the first: what it has of IPv6 goes before it, and comes before it.
+        for (version, kept) in [(Version::Six, &kept[1]), (Version::Four, &kept[0])] {
+            if version == Version::Four || before.has(version) || after.has(version) {
+                let input = after.restore(version, kept);
+                run(programs(version).0, &["--noflush", "--wait", "10"], &input)?;
+            }
+        }
+        Ok(())
     })?
 }
 
 /// Our chains; `None` where iptables is not installed.
 fn read(home: &Home) -> Result<Option<Model>> {
-    match installed(SAVE) {
-        Some(_) => Ok(Some(Model::parse(&home.inside(|| run(SAVE, &[], ""))??))),
-        None => Ok(None),
+    if installed(programs(Version::Four).1).is_none() {
+        return Ok(None);
     }
+    home.inside(|| {
+        let mut model = Model::default();
+        model.parse(&run(programs(Version::Four).1, &[], "")?);
+        if model.has(Version::Six) {
+            model.parse(&run(programs(Version::Six).1, &[], "")?);
+        }
+        Ok(Some(model))
+    })?
 }
 
 fn lock() -> Result<OwnedFd> {
@@ -181,8 +250,4 @@ fn complaint_of(program: &str, complaint: &str) -> Error {
         }
         Some(_) => error,
     }
-}
-
-fn split<T>(items: Vec<T>, of: impl Fn(&T) -> bool) -> (Vec<T>, Vec<T>) {
-    items.into_iter().partition(of)
 }

@@ -1,21 +1,53 @@
 //! The objects of nf_tables as messages: tables, chains, rules, sets and their elements.
 
-use netlink_packet_core::{DefaultNla, NetlinkSerializable};
+use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, GenMessage, Hook, InetHookNumber, ListAttribute,
     NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList,
     SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use super::expression::Expression;
-use crate::netlink::{NLM_F_CREATE, NLM_F_EXCL, Request, attributes};
+use crate::netlink::{NLM_F_CREATE, Request, attributes};
 
-/// The one table of this crate, of family `ip`.
+/// The name of this crate's tables.
 pub(crate) const TABLE: &str = "isolate";
+
+/// Which packets a table sees: nft(8), "address families".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// What is routed, or goes to or comes from the host, of both versions of IP.
+    Inet,
+    /// What passes a bridge.
+    Bridge,
+    /// Another program's: what is listed of IPv4 alone.
+    Ip,
+    /// The same of IPv6.
+    Ip6,
+}
+
+impl Family {
+    const fn number(self) -> NetfilterProtoFamily {
+        match self {
+            Self::Inet => NetfilterProtoFamily::Inet,
+            Self::Bridge => NetfilterProtoFamily::Bridge,
+            Self::Ip => NetfilterProtoFamily::IPv4,
+            Self::Ip6 => NetfilterProtoFamily::IPv6,
+        }
+    }
+
+    /// As nft(8) writes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+        }
+    }
+}
 
 const NLM_F_APPEND: u16 = 0x800;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -43,26 +75,24 @@ fn frame(message: ControlMessage) -> Request {
     Request::new(NetfilterMessage::new(header, message), 0)
 }
 
-fn request(message: NfTablesMessage, flags: u16) -> Request {
-    Request::new(in_family(message), flags)
+fn request(family: Family, message: NfTablesMessage, flags: u16) -> Request {
+    let header = NetfilterHeader::new(family.number(), 0, 0);
+    Request::new(NetfilterMessage::new(header, message), flags)
 }
 
-fn in_family(message: impl Into<NetfilterMessageInner>) -> impl NetlinkSerializable {
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0), message)
-}
-
-pub(crate) fn new_table() -> Request {
+/// With `NLM_F_EXCL`, one that is there already is refused (EEXIST).
+pub(crate) fn new_table(family: Family, flags: u16) -> Request {
     let message = TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] };
-    request(NfTablesMessage::NewTable(message), NLM_F_CREATE | NLM_F_EXCL)
+    request(family, NfTablesMessage::NewTable(message), NLM_F_CREATE | flags)
 }
 
-pub(crate) fn delete_table() -> Request {
+pub(crate) fn delete_table(family: Family) -> Request {
     let message = TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] };
-    request(NfTablesMessage::DeleteTable(message), 0)
+    request(family, NfTablesMessage::DeleteTable(message), 0)
 }
 
 pub(crate) fn get_generation() -> Request {
-    request(NfTablesMessage::GetGen(GenMessage { attributes: vec![] }), 0)
+    request(Family::Inet, NfTablesMessage::GetGen(GenMessage { attributes: vec![] }), 0)
 }
 
 /// What the answer to [`get_generation`] says.
@@ -72,13 +102,25 @@ pub(crate) fn generation(reply: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(id.try_into().ok()?))
 }
 
-/// All chains of all tables of the family, for [`super::foreign`].
-pub(crate) fn get_chains() -> Request {
-    request(NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }), 0)
+/// All chains of all tables of the family.
+pub(crate) fn get_chains(family: Family) -> Request {
+    request(family, NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }), 0)
+}
+
+/// All rules of the chain.
+pub(crate) fn get_rules(family: Family, table: &str, chain: &str) -> Request {
+    let attributes = vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into())];
+    request(family, NfTablesMessage::GetRule(RuleMessage { attributes }), 0)
 }
 
 /// A chain at a hook, of type `filter` or `nat`; what it does not decide is let through.
-pub(crate) fn base_chain(name: &str, kind: &str, hook: InetHookNumber, priority: i32) -> Request {
+pub(crate) fn base_chain(
+    family: Family,
+    name: &str,
+    kind: &str,
+    hook: InetHookNumber,
+    priority: i32,
+) -> Request {
     let hook = vec![Hook::Number(hook.into()), Hook::Priority(priority.cast_unsigned())];
     let attributes = vec![
         ChainAttribute::Table(TABLE.into()),
@@ -87,27 +129,66 @@ pub(crate) fn base_chain(name: &str, kind: &str, hook: InetHookNumber, priority:
         ChainAttribute::Policy(NF_ACCEPT),
         ChainAttribute::Type(kind.into()),
     ];
-    request(NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE)
+    request(family, NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE)
 }
 
 /// A chain that others go on in.
-pub(crate) fn chain(name: &str) -> Request {
+pub(crate) fn chain(family: Family, name: &str) -> Request {
     let attributes = vec![ChainAttribute::Table(TABLE.into()), ChainAttribute::Name(name.into())];
-    request(NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE)
+    request(family, NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE)
 }
 
-pub(crate) fn rule(chain: &str, expressions: Vec<Expression>) -> Request {
+/// Empties a chain.
+pub(crate) fn flush_chain(family: Family, name: &str) -> Request {
+    let attributes = vec![RuleAttribute::Table(TABLE.into()), RuleAttribute::Chain(name.into())];
+    request(family, NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0)
+}
+
+/// A rule at the end of a chain of ours.
+pub(crate) fn rule(family: Family, chain: &str, expressions: Vec<Expression>) -> Request {
     let attributes = vec![
         RuleAttribute::Table(TABLE.into()),
         RuleAttribute::Chain(chain.into()),
         RuleAttribute::Expressions(expressions),
     ];
-    request(NfTablesMessage::NewRule(RuleMessage { attributes }), NLM_F_CREATE | NLM_F_APPEND)
+    request(family, NfTablesMessage::NewRule(RuleMessage { attributes }), NLM_F_CREATE | NLM_F_APPEND)
+}
+
+/// A rule before all others of anybody's chain, with a comment.
+pub(crate) fn first_rule(
+    family: Family,
+    (table, chain): (&str, &str),
+    comment: &str,
+    expressions: Vec<Expression>,
+) -> Request {
+    let attributes = vec![
+        RuleAttribute::Table(table.into()),
+        RuleAttribute::Chain(chain.into()),
+        RuleAttribute::Expressions(expressions),
+        RuleAttribute::UserData(comment_data(comment)),
+    ];
+    request(family, NfTablesMessage::NewRule(RuleMessage { attributes }), NLM_F_CREATE)
+}
+
+/// A comment as nft(8) keeps it with a rule: type (`NFTNL_UDATA_RULE_COMMENT`), length with the NUL, text.
+pub(crate) fn comment_data(comment: &str) -> Vec<u8> {
+    let length = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+    [&[0, length], comment.as_bytes(), &[0]].concat()
+}
+
+pub(crate) fn delete_rule(family: Family, (table, chain): (&str, &str), handle: u64) -> Request {
+    let attributes = vec![
+        RuleAttribute::Table(table.into()),
+        RuleAttribute::Chain(chain.into()),
+        RuleAttribute::Handle(handle),
+    ];
+    request(family, NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0)
 }
 
 /// What the elements of a set or map are: lengths for the kernel, types for whoever lists it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Set {
+    pub(crate) family: Family,
     pub(crate) name: &'static str,
     pub(crate) id: u32,
     /// Type and length of the key.
@@ -130,25 +211,25 @@ impl Set {
         if let Some((kind, length)) = self.data {
             attributes.extend([SetAttribute::DataType(kind), SetAttribute::DataLen(length)]);
         }
-        request(NfTablesMessage::NewSet(SetMessage { attributes }), NLM_F_CREATE)
+        request(self.family, NfTablesMessage::NewSet(SetMessage { attributes }), NLM_F_CREATE)
     }
 
     /// Adds elements; what is there already is no error unless `flags` has `NLM_F_EXCL`.
     pub(crate) fn add(&self, elements: &[Element], flags: u16) -> Vec<Request> {
         let messages = self.with_elements(elements, true).map(NfTablesMessage::NewSetElement);
-        messages.map(|message| request(message, NLM_F_CREATE | flags)).collect()
+        messages.map(|message| request(self.family, message, NLM_F_CREATE | flags)).collect()
     }
 
     /// Deletes elements; one that is not there is refused (ENOENT).
     pub(crate) fn delete(&self, elements: &[Element]) -> Vec<Request> {
         let messages = self.with_elements(elements, false).map(NfTablesMessage::DeleteSetElement);
-        messages.map(|message| request(message, 0)).collect()
+        messages.map(|message| request(self.family, message, 0)).collect()
     }
 
     /// Asks for all elements; [`elements`] reads the answers.
     pub(crate) fn list(&self) -> Request {
         let attributes = vec![SetElementList::Table(TABLE.into()), SetElementList::Set(self.name.into())];
-        request(NfTablesMessage::GetSetElement(SetElementMessage { attributes }), 0)
+        request(self.family, NfTablesMessage::GetSetElement(SetElementMessage { attributes }), 0)
     }
 
     fn with_elements(&self, elements: &[Element], data: bool) -> impl Iterator<Item = SetElementMessage> {
@@ -197,8 +278,9 @@ pub(crate) fn elements(reply: &[u8]) -> Vec<Element> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::NLM_F_EXCL;
 
-    const MAP: Set = Set { name: "m", id: 1, key: (1, 8), data: Some((2, 4)) };
+    const MAP: Set = Set { family: Family::Inet, name: "m", id: 1, key: (1, 8), data: Some((2, 4)) };
 
     #[rustfmt::skip]
     const ELEMENTS: [u8; 32] = [
@@ -213,9 +295,9 @@ mod tests {
         let added = MAP.add(&[element], NLM_F_EXCL);
         let [request] = added.as_slice() else { panic!("{added:?}") };
         let bytes = request.bytes();
-        // struct nlmsghdr and struct nfgenmsg: NFT_MSG_NEWSETELEM, family ip
+        // struct nlmsghdr and struct nfgenmsg: NFT_MSG_NEWSETELEM, family inet
         assert_eq!(bytes[4..8], [12, 10, 0x01, 0x06], "request, create, exclusive");
-        assert_eq!(bytes[16..20], [2, 0, 0, 0]);
+        assert_eq!(bytes[16..20], [1, 0, 0, 0]);
         assert_eq!(bytes[20..32], *b"\x0c\0\x01\0isolate\0");
         assert_eq!(bytes[32..40], *b"\x06\0\x02\0m\0\0\0");
         assert_eq!(bytes[40..], ELEMENTS);
