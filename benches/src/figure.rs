@@ -15,6 +15,11 @@ impl Times {
         result
     }
 
+    /// Adds a time that was taken otherwise.
+    pub fn push(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
     /// The time that this part of them (0.1: a tenth) was faster than.
     ///
     /// # Panics

@@ -2,12 +2,13 @@
 //! overlay root, under limits, on a bridge with an address of its own, behind a published port.
 //!
 //! ```text
-//! cargo run --example tomcat [-- --once] [--port N] [--rootfs DIR]
+//! cargo run --example tomcat [-- --once] [--port N] [--rootfs DIR] [--image IMAGE]
 //! ```
-//! Tomcat itself runs where a root file system with it is given, or where Tomcat 10 is installed; else a small HTTP server that this
+//! Tomcat itself runs where a root file system or an image with it is given, or where Tomcat 10 is installed; else a small HTTP server that this
 //! program carries: the container executes this very program, bound into it.
 
 mod fetch;
+mod image;
 mod observe;
 mod options;
 mod server;
@@ -58,6 +59,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn what_to_run(options: &Options) -> Result<ContainerBuilder, Box<dyn Error>> {
     let container = Container::builder();
+    if let Some(image) = &options.image {
+        image::pull(image)?;
+        // What to execute, as whom, and where, the image says.
+        return Ok(container.rootfs(Rootfs::image(image)));
+    }
     if let Some(root) = &options.rootfs {
         if !root.join(CATALINA).exists() {
             return Err(format!("{}: no {CATALINA} in it", root.display()).into());

@@ -19,7 +19,7 @@
 //! - `ISOLATE_TESTS_REQUIRE=root,overlay`: a test that lacks one of these fails (names: [`Need`]'s `Display`).
 //! - `ISOLATE_TESTS_TIMEOUT=SECONDS`: for one test (300).
 //! - `ISOLATE_VM=1`: this is an emulated machine; [`Need::Native`] is missing.
-//! - `ISOLATE_CACHE=DIR`: where `cargo xtask rootfs` keeps root file systems ([`rootfs`]).
+//! - `ISOLATE_CACHE=DIR`: where `cargo xtask rootfs` and `image` keep what they make ([`rootfs`], [`image`]).
 
 mod busybox;
 mod cgroup;
@@ -33,5 +33,5 @@ mod world;
 
 pub use busybox::busybox_root;
 pub use lack::{HiddenMounts, without_system_call, without_writes_of};
-pub use need::{Need, rootfs};
+pub use need::{Need, image, rootfs};
 pub use world::{kernel_test, scratch};

@@ -36,6 +36,12 @@ pub enum Need {
     BaseRoot,
     /// `tomcat`: the root file system that `cargo xtask rootfs tomcat` makes.
     Tomcat,
+    /// `image:NAME`: the image in several layers that `cargo xtask image NAME` makes.
+    Image(&'static str),
+    /// `loop`: loop devices.
+    Loop,
+    /// `prjquota`: an ext4 can bound projects.
+    ProjectQuota,
     /// `native`: not an emulated machine, where executing a program is fifteen times slower.
     Native,
 }
@@ -55,6 +61,9 @@ impl fmt::Display for Need {
             Self::Program(name) => write!(f, "program:{name}"),
             Self::BaseRoot => f.write_str("base"),
             Self::Tomcat => f.write_str("tomcat"),
+            Self::Image(name) => write!(f, "image:{name}"),
+            Self::Loop => f.write_str("loop"),
+            Self::ProjectQuota => f.write_str("prjquota"),
             Self::Native => f.write_str("native"),
         }
     }
@@ -78,6 +87,9 @@ impl Need {
             Self::Program(name) => program(name),
             Self::BaseRoot => rootfs("base").is_some(),
             Self::Tomcat => rootfs("tomcat").is_some(),
+            Self::Image(name) => image(name).is_some(),
+            Self::Loop => std::fs::File::open("/dev/loop-control").is_ok(),
+            Self::ProjectQuota => program("mke2fs") && module("quota_v2"),
             Self::Native => std::env::var_os("ISOLATE_VM").is_none(),
         }
     }
@@ -86,12 +98,21 @@ impl Need {
 /// The root file system `name` that `cargo xtask rootfs` made: below `$ISOLATE_CACHE`, `$XDG_CACHE_HOME/isolate`
 /// or `/var/cache/isolate`.
 pub fn rootfs(name: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("ISOLATE_CACHE")
+    let root = cache().join("rootfs").join(name);
+    root.join("etc/passwd").exists().then_some(root)
+}
+
+/// The layout that `cargo xtask image` made, at the same place. Its image is called `10`.
+pub fn image(name: &str) -> Option<PathBuf> {
+    let layout = cache().join("images").join(name);
+    layout.join("index.json").exists().then_some(layout)
+}
+
+fn cache() -> PathBuf {
+    std::env::var_os("ISOLATE_CACHE")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("XDG_CACHE_HOME").map(|home| Path::new(&home).join("isolate")))
-        .unwrap_or_else(|| PathBuf::from("/var/cache/isolate"));
-    let root = cache.join("rootfs").join(name);
-    root.join("etc/passwd").exists().then_some(root)
+        .unwrap_or_else(|| PathBuf::from("/var/cache/isolate"))
 }
 
 fn user_namespaces() -> bool {
@@ -106,6 +127,14 @@ fn user_namespaces() -> bool {
 fn filesystem(name: &str) -> bool {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     known.lines().any(|line| line.split_whitespace().next_back() == Some(name))
+}
+
+/// Loaded, or there to be.
+fn module(name: &str) -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let file = format!("/lib/modules/{release}/kernel/fs/quota/{name}.ko");
+    Path::new("/sys/module").join(name).exists()
+        || ["", ".xz", ".zst"].iter().any(|end| Path::new(&format!("{file}{end}")).exists())
 }
 
 fn kernel() -> (u32, u32) {

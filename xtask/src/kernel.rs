@@ -12,8 +12,9 @@ const INIT: &str = include_str!("../guest/init");
 /// A kernel in the cache: `vmlinux`, `initramfs`, `modules/RELEASE`.
 pub(crate) fn get(version: &str) -> Result<PathBuf> {
     packages::install(&packages::MACHINE)?;
-    // A change of the script makes a new entry.
-    let script = INIT.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    // A change of the script or of the list makes a new entry.
+    let all = INIT.bytes().chain(MODULES.iter().flat_map(|name| name.bytes()));
+    let script = all.fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     cache::entry(&format!("kernel-{version}-{script:08x}"), |aside| unpack(version, aside))
 }
 
@@ -101,13 +102,14 @@ fn elf(image: &Path, work: &Path) -> Result<Vec<u8>> {
 }
 
 /// What a container and a virtual machine want of the modules.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "net",
     "fs/ext4",
     "fs/jbd2",
     "fs/mbcache.ko",
     "drivers/block/loop.ko",
     "fs/overlayfs",
+    "fs/quota",
     "fs/9p",
     "fs/netfs",
     "fs/fscache",

@@ -3,6 +3,7 @@
 
 mod cache;
 mod fuzz;
+mod image;
 mod kernel;
 mod lint;
 mod package;
@@ -21,7 +22,8 @@ const USAGE: &str = "\
 cargo xtask test                     every test: here, and in virtual machines with Linux 6.1 and 6.12
 cargo xtask test --here              only those here
 cargo xtask vm 6.1|6.12 -- COMMAND   a command as root on that kernel with unified cgroup v2
-cargo xtask rootfs base|tomcat       a root file system out of Debian's packages; prints its path
+cargo xtask rootfs base|python|tomcat       a root file system out of Debian's packages; prints its path
+cargo xtask image base|python|tomcat        the same as an image of several layers, in a layout
 cargo xtask lint                     formatting, lints, documentation, the arrows between the crates
 cargo xtask fuzz [--seconds 60] [TARGET…]   parsers, with inputs that grow by what they reach
 cargo xtask package                  that each published crate builds from its package alone";
@@ -45,6 +47,7 @@ fn run(args: &[&str]) -> Result<bool> {
         ["test", "--here"] => tests::all(false),
         ["vm", kernel, "--", command @ ..] if !command.is_empty() => vm::command_line(kernel, command),
         ["rootfs", name] => rootfs::print(name),
+        ["image", name] => image::print(name),
         ["lint"] => lint::all(),
         ["fuzz", options @ ..] => fuzz::command_line(options),
         ["package"] => package::all(),

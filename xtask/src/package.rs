@@ -1,6 +1,6 @@
 //! That each published crate builds from its package alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use crate::shell::{Result, cargo, run};
@@ -10,15 +10,19 @@ const PRIVATE: [&str; 4] = ["testkit", "xtask", "isolate-examples", "isolate-ben
 /// Cargo unpacks each package, with its siblings as they would be published, and builds it.
 pub(crate) fn all() -> Result<bool> {
     forget_siblings()?;
+    let built = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let built = std::path::absolute(built.join("packages"))?;
+    remove_ours(&built.join("debug/.fingerprint"))?;
     let mut argv =
         vec![cargo(), "package".into(), "--workspace".into(), "--allow-dirty".into(), "--quiet".into()];
+    argv.extend(["--target-dir".to_owned(), built.display().to_string()]);
     argv.extend(PRIVATE.iter().flat_map(|name| ["--exclude".to_owned(), (*name).to_owned()]));
     run(&argv)?;
     println!("every package builds from what is in it");
     Ok(true)
 }
 
-/// What an earlier run unpacked of this family: for Cargo a version is the same for ever, and it would take that.
+/// What an earlier run unpacked, and built, of this family: for Cargo a version is the same for ever, and it would take that.
 fn forget_siblings() -> io::Result<()> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
@@ -29,11 +33,16 @@ fn forget_siblings() -> io::Result<()> {
         if !registry.file_name().as_encoded_bytes().starts_with(b"-") {
             continue;
         }
-        for package in fs::read_dir(registry.path())? {
-            let package = package?;
-            if package.file_name().as_encoded_bytes().starts_with(b"isolate") {
-                fs::remove_dir_all(package.path())?;
-            }
+        remove_ours(&registry.path())?;
+    }
+    Ok(())
+}
+
+fn remove_ours(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b"isolate") {
+            fs::remove_dir_all(entry.path())?;
         }
     }
     Ok(())

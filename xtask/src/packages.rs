@@ -5,8 +5,9 @@ use std::path::Path;
 use crate::shell::{Result, is_root, run};
 
 /// For the tests here: a file that a package brings, and its name.
-pub(crate) const TESTS: [(&str, &str); 9] = [
+pub(crate) const TESTS: [(&str, &str); 12] = [
     ("/bin/busybox", "busybox-static"),
+    ("/bin/ping", "iputils-ping"),
     ("/usr/sbin/iptables-restore", "iptables"),
     ("/usr/sbin/nft", "nftables"),
     ("/sbin/ip", "iproute2"),
@@ -15,6 +16,8 @@ pub(crate) const TESTS: [(&str, &str); 9] = [
     ("/usr/bin/pasta", "passt"),
     ("/usr/bin/objdump", "binutils"),
     ("/bin/bash", "bash"),
+    ("/usr/bin/zstd", "zstd"),
+    ("/usr/bin/openssl", "openssl"),
 ];
 /// For the virtual machines.
 pub(crate) const MACHINE: [(&str, &str); 5] = [
@@ -26,6 +29,12 @@ pub(crate) const MACHINE: [(&str, &str); 5] = [
 ];
 /// For fuzzing: libFuzzer is compiled.
 pub(crate) const FUZZ: [(&str, &str); 1] = [("/usr/bin/c++", "g++")];
+/// For images, and a registry that holds them.
+pub(crate) const IMAGES: [(&str, &str); 3] = [
+    ("/usr/bin/docker-registry", "docker-registry"),
+    ("/usr/bin/skopeo", "skopeo"),
+    ("/usr/bin/umoci", "umoci"),
+];
 /// For root file systems.
 pub(crate) const ROOTFS: [(&str, &str); 1] = [("/usr/bin/mmdebstrap", "mmdebstrap")];
 

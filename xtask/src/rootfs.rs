@@ -11,11 +11,12 @@ pub(crate) fn print(name: &str) -> Result<bool> {
     Ok(true)
 }
 
-fn make(name: &str) -> Result<PathBuf> {
+pub(crate) fn make(name: &str) -> Result<PathBuf> {
     let include = match name {
         "base" => "procps",
+        "python" => "python3-minimal,procps",
         "tomcat" => "tomcat10,default-jre-headless,procps",
-        _ => return Err(format!("{name}: `base` or `tomcat`").into()),
+        _ => return Err(format!("{name}: `base`, `python` or `tomcat`").into()),
     };
     cache::entry(&format!("rootfs/{name}"), |aside| {
         packages::install(&packages::ROOTFS)?;

@@ -15,6 +15,8 @@ pub(crate) struct Outcome {
     pub status: Option<i32>,
     /// What it printed.
     pub output: String,
+    /// It was ended for its time.
+    pub late: bool,
 }
 
 /// For developers: prints what the command prints.
@@ -61,7 +63,7 @@ pub(crate) fn run(version: &str, job: &str, limit: Duration, live: bool) -> Resu
         let why = if late { "it took too long" } else { "it ended early" };
         output += &format!("\nvirtual machine {version}: {why}\n{}", tail(&place.0.join("log")));
     }
-    Ok(Outcome { status, output })
+    Ok(Outcome { status, output, late })
 }
 
 fn start(cache: &Path, place: &Path) -> Result<Child> {

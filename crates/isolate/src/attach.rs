@@ -1,16 +1,45 @@
 //! Which network a container is on.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use isolate_netns::Bandwidth;
+
+use crate::container::Container;
+use crate::network::{DEFAULT, Network};
+use crate::origin::Origin;
 
 /// A container's network, one of Docker's modes.
 ///
 /// Default: [`none`](Self::none), or, once a port is published, [`bridge`](Self::bridge), for an ordinary user
 /// [`pasta`](Self::pasta).
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// ```no_run
+/// use isolate::{Attach, Container, Network};
+/// # fn main() -> isolate::Result<()> {
+/// let backend = Network::create("backend")?;
+/// let db = Container::builder()
+///     .name("db")
+///     .network(Attach::to(&backend).alias("postgres"))
+///     .command(["postgres"])
+///     .start()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
 #[must_use = "a description does nothing until a container is started with it"]
 pub struct Attach {
     pub(crate) mode: Mode,
-    pub(crate) address: Option<IpAddr>,
+    /// The network's name, on a bridge; the default one's if it is `None`.
+    pub(crate) named: Option<String>,
+    /// At most one of each version of IP.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) priority: i32,
+    pub(crate) bandwidth: Bandwidth,
+    /// Where a shared namespace comes from.
+    pub(crate) origin: Option<Origin>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +53,60 @@ pub(crate) enum Mode {
 }
 
 impl Attach {
+    pub(crate) fn of(mode: Mode) -> Self {
+        Self {
+            mode,
+            named: None,
+            addresses: Vec::new(),
+            mac: None,
+            aliases: Vec::new(),
+            priority: 0,
+            bandwidth: Bandwidth::new(),
+            origin: None,
+        }
+    }
+
     /// A network namespace of its own with nothing but the loopback device.
     pub fn none() -> Self {
-        Self { mode: Mode::None, address: None }
+        Self::of(Mode::None)
     }
 
     /// The host's own network, ports and abstract Unix sockets: **no isolation**.
     pub fn host() -> Self {
-        Self { mode: Mode::Host, address: None }
+        Self::of(Mode::Host)
     }
 
-    /// The default bridge, `isolate0`, with an address of its own and NAT to the outside.
+    /// The default network, with an address of its own and NAT to the outside: the bridge `isolate0`, there while a container is on it. As
+    /// on Docker's, containers reach one another by address, not by name.
     pub fn bridge() -> Self {
-        Self { mode: Mode::Bridge, address: None }
+        Self::of(Mode::Bridge)
+    }
+
+    /// A user-defined network. Containers on it find one another by name.
+    #[doc(alias = "network")]
+    pub fn to(network: &Network) -> Self {
+        Self::named(network.name())
+    }
+
+    /// The same by the network's name, which is looked up when the container is started.
+    pub fn named(network: impl Into<String>) -> Self {
+        Self { named: Some(network.into()), ..Self::of(Mode::Bridge) }
+    }
+
+    /// The network of another container, as Docker's `--network container:NAME`: the same interfaces, addresses, ports and loopback. The
+    /// other must run when this one starts. With it comes the user namespace of that container, if it has one of its own.
+    pub fn container(other: &Container) -> Self {
+        Self { origin: Some(Origin::container(other)), ..Self::of(Mode::Shared) }
+    }
+
+    /// A network namespace by its path: `/proc/PID/ns/net`, or a file that it is bound to, as `ip netns` does in `/run/netns`.
+    pub fn path(path: impl AsRef<Path>) -> Self {
+        Self { origin: Some(Origin::path(path)), ..Self::of(Mode::Shared) }
+    }
+
+    /// A network namespace by a descriptor.
+    pub fn descriptor(namespace: impl Into<OwnedFd>) -> Self {
+        Self { origin: Some(Origin::descriptor(namespace)), ..Self::of(Mode::Shared) }
     }
 
     /// For an ordinary user: pasta(1), a program that connects the container with no more rights than that user has. Inside there is
@@ -61,12 +131,73 @@ impl Attach {
     #[doc(alias = "slirp")]
     #[doc(alias = "rootless")]
     pub fn pasta() -> Self {
-        Self { mode: Mode::Pasta, address: None }
+        Self::of(Mode::Pasta)
     }
 
-    /// This address instead of the next free one, on a bridge.
+    /// This address instead of the next free one, on a bridge; of IPv4, and once more of IPv6 where the network has both.
+    #[doc(alias = "ip")]
     pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
-        self.address = Some(address.into());
+        let address = address.into();
+        self.addresses.retain(|other| other.is_ipv6() != address.is_ipv6());
+        self.addresses.push(address);
         self
+    }
+
+    /// This MAC address, on a bridge. By default `02:42` and the IPv4 address.
+    pub fn mac(mut self, mac: [u8; 6]) -> Self {
+        self.mac = Some(mac);
+        self
+    }
+
+    /// One more name that it is found by on a user-defined network. Several containers can have the same: each answer names all of
+    /// them, in turn first.
+    pub fn alias(mut self, name: impl Into<String>) -> Self {
+        self.aliases.push(name.into());
+        self
+    }
+
+    /// Of several networks, the one with the highest priority (-50 to 50, 0 by default) gives the container its default route; of equal
+    /// ones, the first. Connecting another later moves nothing then. An internal network gives none.
+    #[doc(alias = "gw-priority")]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// How fast it sends and receives by this network. [`Container::limit_network`] changes it later.
+    ///
+    /// ```
+    /// use isolate::{Attach, Bandwidth};
+    ///
+    /// let slow = Attach::bridge().bandwidth(Bandwidth::new().up(20_000_000).down(50_000_000)); // bit/s
+    /// ```
+    pub fn bandwidth(mut self, bandwidth: Bandwidth) -> Self {
+        self.bandwidth = bandwidth;
+        self
+    }
+
+    /// The network's name.
+    pub(crate) fn network(&self) -> &str {
+        self.named.as_deref().unwrap_or(DEFAULT)
+    }
+
+    /// What only a place on a bridge can have, in words.
+    pub(crate) fn wants_a_bridge(&self) -> Option<String> {
+        if let Some(address) = self.addresses.first() {
+            return Some(format!("the address {address}"));
+        }
+        if self.mac.is_some() {
+            return Some("a MAC address".to_owned());
+        }
+        if self.bandwidth != Bandwidth::new() {
+            return Some("a limit of its bandwidth".to_owned());
+        }
+        self.aliases.first().map(|alias| format!("the alias `{alias}`"))
+    }
+}
+
+impl From<&Network> for Attach {
+    fn from(network: &Network) -> Self {
+        Self::to(network)
     }
 }

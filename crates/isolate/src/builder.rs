@@ -1,5 +1,7 @@
 //! The description of a container.
 
+#[cfg(feature = "images")]
+mod image;
 mod rights;
 
 use std::collections::BTreeMap;
@@ -9,7 +11,7 @@ use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use isolate_cgroups::Limits;
-use isolate_namespaces::{Namespace, Stdio, WindowSize};
+use isolate_namespaces::{Namespace, Signal, Stdio, WindowSize};
 use isolate_netns::Publish;
 
 use crate::attach::{Attach, Mode};
@@ -51,7 +53,7 @@ pub struct ContainerBuilder {
     pub(crate) hostname: Option<String>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) limits: Limits,
-    pub(crate) network: Option<Attach>,
+    pub(crate) networks: Vec<Attach>,
     pub(crate) publish: Vec<Publish>,
     pub(crate) stdio: [Option<Stdio>; 3],
     pub(crate) terminal: Option<WindowSize>,
@@ -63,6 +65,9 @@ pub struct ContainerBuilder {
     pub(crate) confinement: Confinement,
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) devices: Vec<PathBuf>,
+    pub(crate) stop_signal: Option<Signal>,
+    #[cfg(feature = "images")]
+    pub(crate) image: Option<isolate_images::Config>,
 }
 
 impl ContainerBuilder {
@@ -76,7 +81,7 @@ impl ContainerBuilder {
             hostname: None,
             mounts: Vec::new(),
             limits: Limits::new(),
-            network: None,
+            networks: Vec::new(),
             publish: Vec::new(),
             stdio: [None, None, None],
             terminal: None,
@@ -88,6 +93,9 @@ impl ContainerBuilder {
             confinement: Confinement::new(),
             sysctls: Vec::new(),
             devices: Vec::new(),
+            stop_signal: None,
+            #[cfg(feature = "images")]
+            image: None,
         }
     }
 
@@ -142,16 +150,22 @@ impl ContainerBuilder {
         self
     }
 
-    /// The network it is on. Default: [`Attach::none`], or, once a port is published, [`Attach::bridge`], for an ordinary user
-    /// [`Attach::pasta`].
+    /// A network it is on; said several times, it is on several, with interfaces `eth0`, `eth1` and so on in that order. Default:
+    /// [`Attach::none`], or, once a port is published, [`Attach::bridge`], for an ordinary user [`Attach::pasta`].
     pub fn network(mut self, attach: impl Into<Attach>) -> Self {
-        self.network = Some(attach.into());
+        self.networks.push(attach.into());
         self
     }
 
-    /// A port of the host that leads to one of the container's: `(9000, 8080)` is host first, as in `-p 9000:8080`.
+    /// A port of the host that leads to one of the container's: `(9000, 8080)` is host first, as in `-p 9000:8080`. A
+    /// [range](Publish::range) is several. Of several networks it leads to the one with the container's default route.
     pub fn publish(mut self, publish: impl Into<Publish>) -> Self {
-        self.publish.push(publish.into());
+        let publish = publish.into();
+        match publish.count() {
+            // Refused at the start.
+            0 | 1 => self.publish.push(publish),
+            _ => self.publish.extend(publish.each()),
+        }
         self
     }
 
@@ -190,6 +204,12 @@ impl ContainerBuilder {
     /// be stopped but by SIGKILL, and they leave zombies of what was executed beside them. It costs 20 KiB and a tenth of a millisecond.
     pub fn init(mut self, init: bool) -> Self {
         self.init = Some(init);
+        self
+    }
+
+    /// The signal that asks its command to end, in [`stop`](crate::Container::stop). Default: SIGTERM.
+    pub fn stop_signal(mut self, signal: Signal) -> Self {
+        self.stop_signal = Some(signal);
         self
     }
 
@@ -305,18 +325,28 @@ impl ContainerBuilder {
         stderr.get_or_insert_with(Stdio::piped);
     }
 
-    /// The mode, with the default filled in.
-    pub(crate) fn mode(&self) -> Attach {
+    /// Its networks, with the default filled in: several are all on bridges.
+    pub(crate) fn attaches(&self) -> Vec<Attach> {
         match self.namespaces.get(&Namespace::Net).map(|origin| &origin.0) {
             None | Some(From::New) => {}
-            Some(From::Host) => return Attach { mode: Mode::Host, address: None },
-            Some(_) => return Attach { mode: Mode::Shared, address: None },
+            Some(From::Host) => return vec![Attach::host()],
+            Some(_) => return vec![Attach::of(Mode::Shared)],
         }
-        match &self.network {
-            Some(attach) => attach.clone(),
-            None if self.publish.is_empty() => Attach { mode: Mode::None, address: None },
-            None if crate::host::is_root() => Attach::bridge(),
-            None => Attach::pasta(),
+        match self.networks.as_slice() {
+            [] if self.publish.is_empty() => vec![Attach::none()],
+            [] if crate::host::is_root() => vec![Attach::bridge()],
+            [] => vec![Attach::pasta()],
+            said => said.to_vec(),
+        }
+    }
+
+    /// Where one of its namespaces comes from, if that is said.
+    pub(crate) fn origin(&self, kind: Namespace) -> Option<&From> {
+        let said = self.namespaces.get(&kind).map(|origin| &origin.0);
+        let shared = self.networks.iter().find_map(|attach| attach.origin.as_ref());
+        match (kind, said) {
+            (Namespace::Net, None) => shared.map(|origin| &origin.0),
+            (_, said) => said,
         }
     }
 

@@ -74,7 +74,7 @@ impl Container {
         diff.write_to(writer).map_err(|e| self.said(e))
     }
 
-    fn overlay(&self) -> Result<&Overlay> {
+    pub(crate) fn overlay(&self) -> Result<&Overlay> {
         let overlay = self.inside().overlay.as_ref();
         overlay.filter(|overlay| overlay.upper().is_some()).ok_or_else(|| {
             let what = format!("container `{}`: its changes are not told", self.name());

@@ -5,19 +5,22 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use isolate_namespaces::{Command, Mount, Namespace};
+use isolate_namespaces::{Command, Mount, Namespace, Signal};
 
 use crate::attach::{Attach, Mode};
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::inside::Inside;
+use crate::mount_points::Made;
 use crate::name;
+use crate::network::check_places;
 use crate::origin::From;
 use crate::pasta;
 use crate::rootfs::{self, Layout, Scratch, Way};
 use crate::user::{Resolved, layers};
 use crate::user_namespace::{self, Decision, UserNamespace};
+use crate::volume::{self, Use};
 
 /// A container's umask, as Docker's.
 const UMASK: u32 = 0o022;
@@ -25,8 +28,10 @@ const UMASK: u32 = 0o022;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The size of /dev/shm, as Docker's.
 const SHM: u64 = 64 << 20;
-/// The container's end of its veth pair.
+/// The container's end of its first pair.
 pub(crate) const INTERFACE: &str = "eth0";
+/// The groups that may send echo requests without a capability.
+const PING: &str = "net.ipv4.ping_group_range";
 /// Programs that are inits themselves.
 const INITS: [&str; 9] =
     ["init", "systemd", "tini", "dumb-init", "catatonit", "s6-svscan", "runit", "runit-init", "docker-init"];
@@ -35,8 +40,12 @@ const INITS: [&str; 9] =
 pub(crate) struct Compiled {
     pub command: Command,
     pub layout: Layout,
-    pub attach: Attach,
+    /// All of one mode; more than one are on bridges.
+    pub attaches: Vec<Attach>,
+    pub mode: Mode,
     pub decision: Decision,
+    /// Those that it uses.
+    pub volumes: Vec<Use>,
     /// What root is outside, in a user namespace of another container's.
     pub joined: Option<[u32; 2]>,
     kinds: Vec<Namespace>,
@@ -48,6 +57,12 @@ impl Compiled {
         if self.decision.is_mapped() && self.joined.is_none() {
             user_namespace::map_range(&mut self.command, base);
         }
+    }
+
+    /// Mount points that the start will make in a root that stays.
+    pub(crate) fn made(&self) -> Option<Made> {
+        let root = self.layout.kept.as_deref()?;
+        Made::of(root, &self.layout.layers, self.command.mount_points())
     }
 
     /// What is executed in it later wants to know.
@@ -62,11 +77,15 @@ impl Compiled {
             confinement: builder.confinement.clone(),
             environment: environment(builder, hostname, None),
             workdir: builder.workdir.clone(),
+            mode: self.mode,
             kinds: self.kinds.clone(),
             root,
+            stop_signal: builder.stop_signal.unwrap_or(Signal::TERM),
             entrances,
             may_set_groups: may_set_groups(&self.decision),
             overlay: self.layout.overlay.clone(),
+            #[cfg(feature = "images")]
+            image: None,
             mount_points: mount_points(&self.command),
             entering: std::sync::Mutex::new(None),
         }
@@ -86,8 +105,8 @@ pub(crate) fn compile(
     privileged: bool,
 ) -> Result<Compiled> {
     name::check(name)?;
-    let attach = builder.mode();
-    check_network(builder, &attach, privileged)?;
+    let attaches = builder.attaches();
+    let mode = check_networks(builder, &attaches, privileged)?;
     let joined = joined(builder)?;
     let decision = decision(builder, privileged, joined.is_some())?;
     let way = Way {
@@ -95,12 +114,12 @@ pub(crate) fn compile(
         rootless: decision == Decision::Own,
         nosuid: builder.confinement.no_new_privileges,
     };
-    let layout = rootfs::compile(&builder.rootfs, Scratch::choose(id, privileged), state, way)?;
+    let layout = rootfs::compile(&builder.rootfs, Scratch::choose(id, privileged), id, state, way)?;
     let user = user(builder, &layout)?;
     let mut command = program(builder, name, &user)?;
     builder.confinement.apply(&user, may_set_groups(&decision), &mut command);
     builder.confinement.view(&mut command);
-    let kinds = namespaces(builder, &attach, decision.is_own(), &mut command)?;
+    let kinds = namespaces(builder, mode, decision.is_own(), &mut command)?;
     match (&decision, joined) {
         (Decision::Own, _) => user_namespace::map_own(&mut command),
         (_, Some((root, from))) => {
@@ -110,16 +129,20 @@ pub(crate) fn compile(
         }
         _ => {}
     }
-    if matches!(attach.mode, Mode::None | Mode::Bridge | Mode::Pasta) {
+    if matches!(mode, Mode::None | Mode::Bridge | Mode::Pasta) {
         command.loopback_up();
     }
     command.root(layout.root.clone());
     if let Some(scratch) = &layout.scratch {
         command.scratch(scratch.clone());
     }
-    let own = standard_mounts(builder, &attach, way);
+    let own = standard_mounts(builder, mode, way);
     for mount in layout.mounts.iter().cloned().chain(own).chain(files::mounts(state, &layout)) {
         command.mount(mount);
+    }
+    if mode == Mode::Bridge && builder.sysctls.iter().all(|(name, _)| name != PING) {
+        // As on Docker's: everybody may send echo requests, which wants no capability then (icmp(7)).
+        command.sysctl(PING, if decision.is_mapped() { "0 65535" } else { "0 2147483647" });
     }
     for (name, value) in &builder.sysctls {
         check_sysctl(name, &kinds)?;
@@ -128,24 +151,34 @@ pub(crate) fn compile(
     for device in &builder.devices {
         command.mount(mount_device(device)?);
     }
-    for mount in &builder.mounts {
-        command.mount(mount.compile(way.mapped)?);
+    let mut volumes = Vec::new();
+    for (n, mount) in builder.mounts.iter().enumerate() {
+        let volume = mount.volume_use(id, n)?;
+        command.mount(mount.compile(way, volume.as_ref())?);
+        volumes.extend(volume);
     }
-    Ok(Compiled { command, layout, attach, decision, joined: joined.map(|(root, _)| root), kinds })
+    let joined = joined.map(|(root, _)| root);
+    Ok(Compiled { command, layout, volumes, attaches, mode, decision, joined, kinds })
 }
 
-fn check_network(builder: &ContainerBuilder, attach: &Attach, privileged: bool) -> Result<()> {
+/// What mode they are all of.
+fn check_networks(builder: &ContainerBuilder, attaches: &[Attach], privileged: bool) -> Result<Mode> {
     let refused = |what| Error::new(ErrorKind::InvalidConfig, what);
-    if attach.mode != Mode::Bridge {
+    let mode = attaches.first().map_or(Mode::None, |attach| attach.mode);
+    if attaches.len() > 1 && attaches.iter().any(|attach| attach.mode != Mode::Bridge) {
+        let what = "several networks, of which one is none, the host's, another container's or pasta's";
+        return Err(refused(what.to_owned()).with_hint("only networks of bridges can be several"));
+    }
+    if mode != Mode::Bridge {
         let hint = "put it on Attach::bridge()";
-        if attach.mode == Mode::Pasta {
+        if mode == Mode::Pasta {
             pasta::check(&builder.publish, privileged)?;
         } else if let Some(publish) = builder.publish.first() {
             return Err(refused(format!("cannot publish {publish}: the container is not on a bridge"))
                 .with_hint(if privileged { hint } else { "put it on Attach::pasta()" }));
         }
-        if let Some(address) = attach.address {
-            let what = format!("cannot have the address {address}: the container is not on a bridge");
+        if let Some(wish) = attaches.iter().find_map(Attach::wants_a_bridge) {
+            let what = format!("cannot have {wish}: the container is not on a bridge");
             return Err(refused(what).with_hint(hint));
         }
     } else if !privileged {
@@ -157,14 +190,15 @@ fn check_network(builder: &ContainerBuilder, attach: &Attach, privileged: bool) 
             "run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN), or choose Attach::pasta(), Attach::none() or Attach::host()",
         ));
     }
-    Ok(())
+    check_places(attaches)?;
+    Ok(mode)
 }
 
 /// The user namespace that comes with those of another container.
 fn joined(builder: &ContainerBuilder) -> Result<Option<([u32; 2], &From)>> {
     let mut found: Option<([u32; 2], &From)> = None;
-    for (kind, origin) in &builder.namespaces {
-        let From::Container { pid, user: Some(root) } = &origin.0 else { continue };
+    for kind in Namespace::CONTAINER {
+        let Some(origin @ From::Container { pid, user: Some(root) }) = builder.origin(kind) else { continue };
         if let Some((_, From::Container { pid: other, .. })) = found
             && other != pid
         {
@@ -172,7 +206,7 @@ fn joined(builder: &ContainerBuilder) -> Result<Option<([u32; 2], &From)>> {
             return Err(Error::new(ErrorKind::InvalidConfig, why)
                 .with_hint("share namespaces with one container, or start all with UserNamespace::Host"));
         }
-        found = Some((*root, &origin.0));
+        found = Some((*root, origin));
     }
     Ok(found)
 }
@@ -184,20 +218,29 @@ fn decision(builder: &ContainerBuilder, privileged: bool, joined: bool) -> Resul
     let sources = builder.rootfs.sources();
     let mut paths: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
     paths.extend(builder.mounts.iter().filter_map(crate::mount::Mount::source));
-    let pid = builder.namespaces.get(&Namespace::Pid).map(|origin| &origin.0);
-    let foreign = builder.namespaces.values().any(|origin| matches!(origin.0, From::Container { .. }));
+    let volumes = builder.mounts.iter().any(crate::mount::Mount::is_volume).then(volume::root).transpose()?;
+    // What is not there yet will lie on the same file system.
+    paths.extend(volumes.iter().flat_map(|place| place.ancestors()).find(|path| path.exists()));
+    let pid = builder.origin(Namespace::Pid);
+    let foreign =
+        Namespace::CONTAINER.iter().any(|kind| matches!(builder.origin(*kind), Some(From::Container { .. })));
     // Only who owns the pid namespace may mount a /proc of it.
     let shares = match pid {
         Some(From::Host | From::Path(_) | From::Descriptor(_)) => Some("pid"),
         _ if foreign => Some("user"),
         _ => None,
     };
+    let upper = builder.rootfs.owned_upper();
+    let upper = upper.map(|upper| format!("upper layer {} belongs to ids of the caller's", upper.display()));
+    let many = || {
+        let (layers, most) = (sources.len(), crate::host::most_mapped_layers());
+        (layers > most).then(|| format!("{layers} layers, of which {most} can be id-mapped"))
+    };
     if builder.user_namespace != UserNamespace::Host
-        && let Some(upper) = builder.rootfs.owned_upper()
         && privileged
         && shares.is_none()
+        && let Some(why) = upper.or_else(many)
     {
-        let why = format!("upper layer {} belongs to ids of the caller's", upper.display());
         return match builder.user_namespace {
             UserNamespace::Required => {
                 Err(Error::new(ErrorKind::Unsupported, format!("no user namespace: {why}")))
@@ -243,7 +286,7 @@ fn program(builder: &ContainerBuilder, name: &str, user: &Resolved) -> Result<Co
     // A session of its own: its processes cannot reach the caller's terminal by ioctl_tty(2).
     command.new_session().umask(UMASK);
     // Another's name is not ours to change.
-    if matches!(origin(builder, Namespace::Uts), None | Some(From::New)) {
+    if matches!(builder.origin(Namespace::Uts), None | Some(From::New)) {
         command.hostname(OsStr::new(hostname));
     }
     if let Some(directory) = &builder.workdir {
@@ -255,7 +298,7 @@ fn program(builder: &ContainerBuilder, name: &str, user: &Resolved) -> Result<Co
     if let Some(limit) = builder.timeout {
         command.timeout(limit);
     }
-    let own_pids = matches!(origin(builder, Namespace::Pid), None | Some(From::New));
+    let own_pids = matches!(builder.origin(Namespace::Pid), None | Some(From::New));
     let is_init = Path::new(program).file_name().is_some_and(|name| INITS.iter().any(|init| name == *init));
     command.init(builder.init.unwrap_or(own_pids && !is_init));
     Ok(command)
@@ -282,13 +325,13 @@ fn environment(
 /// New ones and those to be joined; which ones are not the host's.
 fn namespaces(
     builder: &ContainerBuilder,
-    attach: &Attach,
+    mode: Mode,
     own_user: bool,
     command: &mut Command,
 ) -> Result<Vec<Namespace>> {
     let mut kinds = Vec::new();
     for kind in Namespace::CONTAINER.into_iter().chain([Namespace::Time]) {
-        match (kind, origin(builder, kind)) {
+        match (kind, builder.origin(kind)) {
             (
                 Namespace::Mount,
                 Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_)),
@@ -302,7 +345,7 @@ fn namespaces(
                     command.join(namespace);
                 }
             }
-            (Namespace::Net, _) if attach.mode == Mode::Host => continue,
+            (Namespace::Net, _) if mode == Mode::Host => continue,
             // loopback_up asks for it.
             (Namespace::Net, _) => {}
             (Namespace::Time, None) if builder.clocks == [None; 2] => continue,
@@ -326,19 +369,15 @@ fn namespaces(
     Ok(kinds)
 }
 
-fn origin(builder: &ContainerBuilder, kind: Namespace) -> Option<&From> {
-    builder.namespaces.get(&kind).map(|origin| &origin.0)
-}
-
-fn standard_mounts(builder: &ContainerBuilder, attach: &Attach, way: Way) -> Vec<Mount> {
+fn standard_mounts(builder: &ContainerBuilder, mode: Mode, way: Way) -> Vec<Mount> {
     let dev = if way.mapped { Mount::dev().outside() } else { Mount::dev() };
     let mut mounts = vec![Mount::proc(), dev, Mount::devpts(), Mount::shm(SHM)];
     // The kernel lets these two be mounted by who owns the namespace that they show: the container, or, of the host's, the launcher.
-    let queues = origin(builder, Namespace::Ipc);
-    let sys = match attach.mode {
+    let queues = builder.origin(Namespace::Ipc);
+    let sys = match mode {
         Mode::None | Mode::Bridge | Mode::Pasta => None,
         Mode::Host => Some(&From::Host),
-        Mode::Shared => origin(builder, Namespace::Net),
+        Mode::Shared => builder.origin(Namespace::Net),
     };
     for (mount, origin) in [(Mount::mqueue(), queues), (Mount::sysfs(), sys)] {
         match origin {

@@ -10,6 +10,7 @@ use isolate_cgroups::{Bytes, Cgroup, Limits, Stats};
 use isolate_namespaces::{Child, Signal, Terminal};
 use isolate_netns::Publish;
 
+use crate::attach::Attach;
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::Exec;
@@ -36,7 +37,7 @@ pub struct Container {
     /// The other side of its terminal, if it has one.
     pub terminal: Option<Terminal>,
     name: String,
-    address: Option<IpAddr>,
+    addresses: Vec<IpAddr>,
     published: Vec<Publish>,
     inside: Inside,
     undo: Undo,
@@ -50,7 +51,7 @@ impl Container {
 
     pub(crate) fn new(
         name: &str,
-        address: Option<IpAddr>,
+        addresses: Vec<IpAddr>,
         published: Vec<Publish>,
         inside: Inside,
         mut undo: Undo,
@@ -59,7 +60,7 @@ impl Container {
             undo.child.as_mut().map(|child| (child.stdin.take(), child.stdout.take(), child.stderr.take()));
         let (stdin, stdout, stderr) = pipes.unwrap_or_default();
         let terminal = undo.child.as_mut().and_then(|child| child.terminal.take());
-        Self { stdin, stdout, stderr, terminal, name: name.to_owned(), address, published, inside, undo }
+        Self { stdin, stdout, stderr, terminal, name: name.to_owned(), addresses, published, inside, undo }
     }
 
     /// The pidfd of its monitor.
@@ -70,6 +71,22 @@ impl Container {
 
     pub(crate) fn inside(&self) -> &Inside {
         &self.inside
+    }
+
+    pub(crate) fn undo(&self) -> &Undo {
+        &self.undo
+    }
+
+    pub(crate) fn published_mut(&mut self) -> &mut Vec<Publish> {
+        &mut self.published
+    }
+
+    /// Whether its first process has ended.
+    pub(crate) fn has_ended(&self) -> Result<bool> {
+        let mut poll = [rustix::event::PollFd::new(self, rustix::event::PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ended = rustix::event::poll(&mut poll, Some(&now));
+        ended.map(|ended| ended > 0).map_err(|e| Error::io("its first process", &e.into()))
     }
 
     /// Its name.
@@ -84,10 +101,21 @@ impl Container {
         self.child().id()
     }
 
-    /// Its address, if it is on a bridge.
+    /// Its first address, if it is on a bridge: of IPv4, on the first network it was started on.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
-        self.address
+        self.addresses.first().copied()
+    }
+
+    /// The addresses that it was started with, in the order of its networks, of each first the one of IPv4.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// Its network, for another container to [share](crate::Attach::container).
+    pub fn network(&self) -> Attach {
+        Attach::container(self)
     }
 
     /// Its published ports, each with the host port that the kernel picked where that was left to it.
@@ -213,12 +241,12 @@ impl Container {
         child.collect().map_err(|e| self.said(e))
     }
 
-    /// Asks it to end, by SIGTERM to its first process, and kills it if it has not ended after `grace`.
+    /// Asks it to end, by SIGTERM or its [stop signal](ContainerBuilder::stop_signal) to its first process, and kills it if it has not ended after `grace`.
     ///
-    /// Its [init](ContainerBuilder::init) passes the signal on. Without one, a command that has no handler for SIGTERM does not get it
+    /// Its [init](ContainerBuilder::init) passes the signal on. Without one, a command that has no handler for the signal does not get it
     /// (pid_namespaces(7)), and takes the whole grace.
     pub fn stop(&mut self, grace: Duration) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
+        self.signal(self.inside.stop_signal)?;
         if let Some(status) = self.wait_timeout(grace)? {
             return Ok(status);
         }

@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The container was killed before its program ran, or its monitor was.
     Lost,
+    /// An image that cannot be had, or is not what it should be: its registry, its archive or its bytes.
+    Image,
     /// Any other refusal; [`Error::raw_os_error`] has the number.
     Kernel,
 }
@@ -163,6 +165,21 @@ from_mechanism! {
         InvalidInput => InvalidConfig,
         NotFound => NotFound,
         AlreadyExists => AlreadyExists,
+        PermissionDenied => PermissionDenied,
+        Unsupported => Unsupported,
+    }
+}
+
+#[cfg(feature = "images")]
+from_mechanism! {
+    isolate_images {
+        InvalidInput => InvalidConfig,
+        NotFound => NotFound,
+        Unauthorized => PermissionDenied,
+        Registry => Image,
+        Corrupt => Image,
+        Refused => Image,
+        InUse => InUse,
         PermissionDenied => PermissionDenied,
         Unsupported => Unsupported,
     }

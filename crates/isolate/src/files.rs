@@ -1,6 +1,7 @@
 //! The three files of `/etc` that are a container's own: hosts, hostname, resolv.conf.
 
 use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -13,21 +14,21 @@ use crate::rootfs::Layout;
 const NAMES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 /// Where resolvers of the host are listed, best first: systemd-resolved's own list has no loopback address in it.
 const RESOLVERS: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
+/// Name servers that resolv.conf(5) may have (MAXNS).
+const SERVERS: usize = 3;
 /// How many symbolic links are followed (as path_resolution(7)).
 const LINKS: usize = 40;
 
-/// Writes them into the container's state directory; they belong to `owner`, or to the caller. `network`: whether resolvers can be
-/// reached.
+/// Writes them into the container's state directory; they belong to `owner`, or to the caller.
 pub(crate) fn write(
     state: &Path,
     hostname: &str,
-    name: &str,
-    network: bool,
-    address: Option<IpAddr>,
+    hosts: String,
+    resolv_conf: String,
     owner: Option<u32>,
 ) -> Result<()> {
     let host = NAMES.map(|file| state.join(file));
-    let contents = [hosts(hostname, name, address), format!("{hostname}\n"), resolv_conf(network)];
+    let contents = [hosts, format!("{hostname}\n"), resolv_conf];
     for (path, content) in host.iter().zip(contents) {
         // Readable for all inside, whatever the caller's umask is.
         let written = fs::write(path, content)
@@ -36,6 +37,16 @@ pub(crate) fn write(
         written.map_err(|e| Error::io(path.display(), &e))?;
     }
     Ok(())
+}
+
+/// Puts another text into one of them, which stays the file that is bound into the container.
+pub(crate) fn rewrite(path: &Path, text: &str) -> Result<()> {
+    let written = fs::OpenOptions::new().write(true).open(path).and_then(|mut file| {
+        // Over the old text, so that no reader finds it empty.
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)
+    });
+    written.map_err(|e| Error::io(path.display(), &e))
 }
 
 /// Binds for them, where the root has a place: a link is followed inside the root, whether its target exists or not.
@@ -51,21 +62,42 @@ pub(crate) fn mounts(state: &Path, layout: &Layout) -> Vec<Mount> {
     mounts
 }
 
-fn hosts(hostname: &str, name: &str, address: Option<IpAddr>) -> String {
+/// The container itself.
+pub(crate) fn hosts(hostname: &str, name: &str, addresses: &[IpAddr]) -> String {
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
     let names = if hostname == name { name.to_owned() } else { format!("{hostname} {name}") };
-    let address = address.map_or("127.0.1.1".to_owned(), |address| address.to_string());
-    text += &format!("{address} {names}\n");
+    if addresses.is_empty() {
+        text += &format!("127.0.1.1 {names}\n");
+    }
+    addresses.iter().for_each(|address| text += &format!("{address} {names}\n"));
     text
 }
 
-/// The host's resolvers but those on its own loopback, which a container cannot reach.
-fn resolv_conf(network: bool) -> String {
+/// The name servers of networks, with the host's search domains; without any, the host's resolvers but those on its own loopback, which
+/// a container cannot reach.
+pub(crate) fn resolv_conf(network: bool, servers: &[IpAddr]) -> String {
     if !network {
         return "# no network\n".to_owned();
     }
     let read = RESOLVERS.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    filter_resolvers(&read)
+    if servers.is_empty() {
+        return filter_resolvers(&read);
+    }
+    let mut text: String =
+        servers.iter().take(SERVERS).map(|server| format!("nameserver {server}\n")).collect();
+    let kept = read
+        .lines()
+        .filter(|line| ["search ", "domain ", "options "].iter().any(|word| line.starts_with(word)));
+    kept.for_each(|line| text += &format!("{line}\n"));
+    // A name without a dot is asked for as it is first: it may be a container's.
+    text + "options ndots:0\n"
+}
+
+/// The host's own, for who asks from the host.
+pub(crate) fn resolvers() -> Vec<IpAddr> {
+    let read = RESOLVERS.iter().rev().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    let address = |line: &str| line.strip_prefix("nameserver")?.trim().parse().ok();
+    read.lines().filter_map(address).collect()
 }
 
 fn filter_resolvers(text: &str) -> String {
@@ -125,9 +157,9 @@ mod tests {
 
     #[test]
     fn hosts_names_the_container_by_both_its_names() {
-        let text = hosts("box", "tomcat5", Some([10, 0, 0, 2].into()));
+        let text = hosts("box", "tomcat5", &[[10, 0, 0, 2].into()]);
         assert!(text.ends_with("10.0.0.2 box tomcat5\n"), "{text}");
-        assert!(hosts("a", "a", None).ends_with("127.0.1.1 a\n"));
+        assert!(hosts("a", "a", &[]).ends_with("127.0.1.1 a\n"));
     }
 
     #[test]

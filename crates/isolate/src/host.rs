@@ -105,12 +105,22 @@ pub(crate) fn is_root() -> bool {
     has_sys_admin() || rustix::process::geteuid().is_root()
 }
 
-fn kernel() -> Finding {
-    const OLDEST: (u32, u32) = (5, 15);
+/// How many layers a container with a user namespace of its own can have: each takes a descriptor of its launcher's, and below Linux 6.15
+/// all their names must go into one value of fsconfig(2).
+pub(crate) fn most_mapped_layers() -> usize {
+    if version().0 >= (6, 15) { 200 } else { 80 }
+}
+
+fn version() -> ((u32, u32), String) {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    ((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)), release)
+}
+
+fn kernel() -> Finding {
+    const OLDEST: (u32, u32) = (5, 15);
+    let (version, release) = version();
     let found = version >= OLDEST;
     let remedy = (!found).then(|| format!("install Linux {}.{} or newer", OLDEST.0, OLDEST.1));
     Finding::new("kernel", found, release, remedy)
@@ -187,7 +197,9 @@ fn overlay() -> Finding {
 
 fn scratch() -> Finding {
     let detail = match Scratch::choose("x", has_sys_admin()) {
-        Scratch::Disk(path) => format!("on the disk, below {}", path.parent().unwrap_or(&path).display()),
+        Scratch::Disk(path) | Scratch::Project(path, _) | Scratch::Limited(path, _) => {
+            format!("on the disk, below {}", path.parent().unwrap_or(&path).display())
+        }
         Scratch::Memory(_) => "in memory: the disk's file system cannot hold them".into(),
     };
     Finding::new("upper layers", true, detail, None)

@@ -9,6 +9,7 @@ mod changes;
 mod compile;
 mod confinement;
 mod container;
+mod copy;
 mod devices;
 mod error;
 mod exec;
@@ -18,8 +19,11 @@ mod files;
 pub mod fuzzing;
 mod host;
 mod ids;
+#[cfg(feature = "images")]
+mod image;
 mod inside;
 mod mount;
+mod mount_points;
 mod name;
 mod network;
 mod origin;
@@ -29,13 +33,16 @@ mod pasta;
 mod plan;
 mod ports;
 mod record;
+mod recorded;
 mod rootfs;
 mod start;
 mod store;
 mod sweep;
+mod tree;
 mod undo;
 mod user;
 mod user_namespace;
+mod volume;
 
 pub use attach::Attach;
 pub use builder::ContainerBuilder;
@@ -44,6 +51,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use exec::{Exec, ExecChild};
 pub use host::{Finding, Host};
 pub use mount::Mount;
+pub use network::{Network, NetworkBuilder, NetworkInfo, Subnet};
 pub use origin::Origin;
 pub use outcome::{Outcome, Run, Usage};
 pub use plan::Plan;
@@ -51,19 +59,23 @@ pub use rootfs::Rootfs;
 pub use sweep::sweep;
 pub use user::{Group, User};
 pub use user_namespace::UserNamespace;
+pub use volume::Volume;
 
 pub use isolate_cgroups::{Bytes, Device, IoMax, Limits, Stats};
 #[cfg(feature = "landlock")]
 pub use isolate_namespaces::Landlock;
 pub use isolate_namespaces::{
-    Capabilities, CpuSet, IoPriority, Namespace, Resource, ResourceLimit, Scheduler, Seccomp, SeccompAction,
-    SeccompBuilder, SeccompCondition, Signal, Stdio, SystemCall, Terminal, Ulimit, WindowSize,
+    Capabilities, CpuSet, IoPriority, Namespace, Propagation, Resource, ResourceLimit, Scheduler, Seccomp,
+    SeccompAction, SeccompBuilder, SeccompCondition, Signal, Stdio, SystemCall, Terminal, Ulimit, WindowSize,
 };
-pub use isolate_netns::{Cidr, Publish};
+pub use isolate_netns::{Bandwidth, Cidr, Counted, Firewall, Problem, Publish};
 pub use isolate_overlay::{Change, ChangeKind};
 
 /// Control groups alone.
 pub use isolate_cgroups as cgroups;
+/// Images alone.
+#[cfg(feature = "images")]
+pub use isolate_images as images;
 /// Programs in namespaces alone.
 pub use isolate_namespaces as namespaces;
 /// Networks alone.

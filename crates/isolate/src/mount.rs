@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use isolate_cgroups::Bytes;
-use isolate_namespaces::Filesystem;
+use isolate_namespaces::{Filesystem, Propagation};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::rootfs::Way;
+use crate::volume::Use;
 
 /// A mount in a container; missing mount points are made.
 ///
@@ -13,7 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// use isolate::{Bytes, Mount};
 /// let site = Mount::bind("/srv/site", "/www").read_only();
 /// let tmp = Mount::tmpfs("/tmp").size(Bytes::mib(64)).inodes(10_000).noexec();
-/// # let _ = (site, tmp);
+/// let data = Mount::volume("pgdata", "/var/lib/postgresql");
+/// # let _ = (site, tmp, data);
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a description does nothing until a container mounts it"]
@@ -22,6 +25,8 @@ pub struct Mount {
     target: PathBuf,
     read_only: bool,
     noexec: bool,
+    propagation: Propagation,
+    recursive: bool,
     tmpfs: Tmpfs,
 }
 
@@ -37,6 +42,8 @@ struct Tmpfs {
 enum What {
     Bind(PathBuf),
     Tmpfs,
+    /// By name, or the container's own; and whether it is filled on its first use.
+    Volume(Option<String>, bool),
 }
 
 /// The size of a tmpfs unless something else is said, and who may write to it: all, as in /tmp.
@@ -56,9 +63,55 @@ impl Mount {
         Self::new(What::Tmpfs, target.as_ref())
     }
 
+    /// A [`Volume`](crate::Volume) by name, made if missing. Where the container's root has something at the target, a volume that is empty
+    /// is filled with that first, as Docker does: contents, owners, modes, links. An ordinary user fills it from a root that is one
+    /// directory; from several layers it wants root.
+    pub fn volume(name: impl Into<String>, target: impl AsRef<Path>) -> Self {
+        Self::new(What::Volume(Some(name.into()), true), target.as_ref())
+    }
+
+    /// A volume without a name: it is filled as one with a name, and goes with the container.
+    pub fn anonymous_volume(target: impl AsRef<Path>) -> Self {
+        Self::new(What::Volume(None, true), target.as_ref())
+    }
+
     fn new(what: What, target: &Path) -> Self {
-        let target = target.to_owned();
-        Self { what, target, read_only: false, noexec: false, tmpfs: Tmpfs::default() }
+        Self {
+            what,
+            target: target.to_owned(),
+            read_only: false,
+            noexec: false,
+            propagation: Propagation::Private,
+            recursive: true,
+            tmpfs: Tmpfs::default(),
+        }
+    }
+
+    /// A volume that is empty stays so.
+    pub fn no_copy(mut self) -> Self {
+        if let What::Volume(_, copy) = &mut self.what {
+            *copy = false;
+        }
+        self
+    }
+
+    /// Whether mounts that are made later on one side are seen on the other: of a bind, and of root's containers. What the container
+    /// mounts is seen outside ([`Propagation::Shared`]) only if it is in the caller's user namespace. Default: on neither side.
+    ///
+    /// ```
+    /// use isolate::{Mount, Propagation};
+    /// let media = Mount::bind("/media", "/media").propagation(Propagation::Slave); // a stick that is put in is seen
+    /// # let _ = media;
+    /// ```
+    pub fn propagation(mut self, propagation: Propagation) -> Self {
+        self.propagation = propagation;
+        self
+    }
+
+    /// Of a bind: without the mounts below the source.
+    pub fn non_recursive(mut self) -> Self {
+        self.recursive = false;
+        self
     }
 
     /// Nothing below it may be changed.
@@ -95,11 +148,30 @@ impl Mount {
     pub(crate) fn source(&self) -> Option<&Path> {
         match &self.what {
             What::Bind(source) => Some(source),
-            What::Tmpfs => None,
+            What::Tmpfs | What::Volume(..) => None,
         }
     }
 
-    pub(crate) fn compile(&self, mapped: bool) -> Result<isolate_namespaces::Mount> {
+    pub(crate) fn is_volume(&self) -> bool {
+        matches!(self.what, What::Volume(..))
+    }
+
+    /// Where it will be.
+    #[cfg(feature = "images")]
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// What it uses, as the n-th mount of the container of this id.
+    pub(crate) fn volume_use(&self, id: &str, n: usize) -> Result<Option<Use>> {
+        match &self.what {
+            What::Volume(name, copy) => Use::new(name.as_deref(), &self.target, *copy, id, n).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) fn compile(&self, way: Way, volume: Option<&Use>) -> Result<isolate_namespaces::Mount> {
+        let mapped = way.mapped;
         // What hides them hides what the library writes to, and what it hides.
         let own = ["/proc", "/sys", "/dev"].iter().find(|own| {
             let normal: PathBuf = self.target.components().collect();
@@ -109,9 +181,17 @@ impl Mount {
             let what = format!("mount at {}: a container has a {own} of its own", self.target.display());
             return Err(Error::new(ErrorKind::InvalidConfig, what));
         }
+        self.check_propagation(way)?;
         let mount = match &self.what {
+            What::Volume(..) => {
+                let data = volume.map(Use::data).transpose()?.unwrap_or_default();
+                let bind = isolate_namespaces::Mount::bind_directory(data, &self.target);
+                if mapped { bind.id_mapped() } else { bind }
+            }
             What::Bind(source) if self.tmpfs == Tmpfs::default() => {
-                let bind = isolate_namespaces::Mount::bind(source, &self.target);
+                let bind =
+                    isolate_namespaces::Mount::bind(source, &self.target).propagation(self.propagation);
+                let bind = if self.recursive { bind } else { bind.non_recursive() };
                 if mapped { bind.id_mapped() } else { bind }
             }
             What::Bind(_) => {
@@ -125,6 +205,25 @@ impl Mount {
         };
         let mount = if self.noexec { mount.noexec() } else { mount };
         Ok(if self.read_only { mount.read_only() } else { mount })
+    }
+
+    fn check_propagation(&self, way: Way) -> Result<()> {
+        let wrong =
+            |kind, what: &str| Err(Error::new(kind, format!("mount at {}: {what}", self.target.display())));
+        match self.propagation {
+            Propagation::Private => Ok(()),
+            _ if !matches!(self.what, What::Bind(_)) => {
+                wrong(ErrorKind::InvalidConfig, "propagation is a bind's")
+            }
+            _ if way.rootless => {
+                wrong(ErrorKind::Unsupported, "what an ordinary user binds gets no mounts of the host later")
+            }
+            Propagation::Shared if way.mapped => wrong(
+                ErrorKind::InvalidConfig,
+                "a container with a user namespace of its own mounts nothing for the host (UserNamespace::Host)",
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn filesystem(&self) -> Result<Filesystem> {

@@ -1,170 +1,392 @@
-//! The default network: a bridge that exists while a container is on it, and its addresses.
+//! Networks: the default one, and those that a user makes.
 
-use std::fs;
-use std::io;
+mod builder;
+mod forwarding;
+mod leases;
+mod live;
+pub(crate) mod names;
+mod place;
+mod record;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use isolate_netns::{Bridge, Cidr, ErrorKind as NetErrorKind, remove_bridge, remove_published};
+use isolate_netns::{Bridge, Cidr, ErrorKind as NetErrorKind, Firewall, Port, Reservation, remove_bridge};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::name;
 use crate::store::{Guard, Store, make_directory};
 
-/// The default bridge, as docker0 is Docker's.
+pub use builder::NetworkBuilder;
+pub(crate) use leases::Leases;
+pub(crate) use place::{Place, PlaceRecord, bridge, check as check_places};
+pub(crate) use record::NetworkRecord;
+pub use record::Subnet;
+
+/// The default network and its bridge, as docker0 is Docker's.
 pub(crate) const DEFAULT: &str = "isolate0";
 
-/// Subnets for it, the first that no route of the host overlaps. Its first address is the gateway.
+/// Subnets for it, the first that no route of the host and no other network overlaps.
 const SUBNETS: [(Ipv4Addr, u8); 4] = [
-    (Ipv4Addr::new(10, 213, 0, 1), 16),
-    (Ipv4Addr::new(172, 29, 0, 1), 16),
-    (Ipv4Addr::new(192, 168, 213, 1), 24),
-    (Ipv4Addr::new(10, 99, 213, 1), 24),
+    (Ipv4Addr::new(10, 213, 0, 0), 16),
+    (Ipv4Addr::new(172, 29, 0, 0), 16),
+    (Ipv4Addr::new(192, 168, 213, 0), 24),
+    (Ipv4Addr::new(10, 99, 213, 0), 24),
 ];
 
-/// An address on a bridge, and the right to it.
+/// A user-defined network: a bridge of its own on this host. Containers on it reach one another, by address and by name, and the outside
+/// under the host's address; not the containers of other networks, and not the host's services.
+///
+/// Dropping one that was [created](Self::create) removes it, unless a container is on it; [`keep`](Self::keep) makes it stay until it is
+/// [removed](Self::remove), for any process of this user, until the machine is rebooted. One that was [opened](Self::open) stays.
+///
+/// Wants `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`. Switches `net.ipv4.ip_forward` on, for IPv6 `net.ipv6.conf.all.forwarding`, too; when the
+/// last network is removed, what was off before is off again.
+///
+/// ```no_run
+/// use isolate::{Container, Network};
+/// # fn main() -> isolate::Result<()> {
+/// let web = Network::builder("web").subnet("172.30.0.0/24".parse()?).create()?;
+/// let sn1 = Container::builder().name("sn1").network(&web).command(["sleep", "100"]).start()?;
+/// let ping = Container::builder().network(&web).command(["ping", "-c1", "sn1"]).status()?;
+/// assert!(ping.success());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
-pub(crate) struct Lease {
-    pub(crate) bridge: Bridge,
-    pub(crate) address: Ipv4Addr,
-    file: PathBuf,
+#[must_use = "dropping a created network removes it"]
+pub struct Network {
+    store: Store,
+    record: NetworkRecord,
+    /// Held as long as it goes when this is dropped.
+    owned: Option<File>,
 }
 
-/// Takes an address for the container `name`; makes the bridge if it is not there.
-pub(crate) fn lease(store: &Store, guard: &Guard, name: &str, wanted: Option<IpAddr>) -> Result<Lease> {
-    let leases = store.network(DEFAULT);
-    make_directory(&leases)?;
-    let bridge = match unused(&leases).and_then(bridge) {
-        Ok(bridge) => bridge,
-        Err(e) => {
-            fs::remove_dir(&leases).ok(); // unless somebody has an address in it
-            return Err(e);
+/// What a network is at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetworkInfo {
+    /// Its name.
+    pub name: String,
+    /// The name of its bridge.
+    pub bridge: String,
+    /// Its addresses: of IPv4, and perhaps of IPv6.
+    pub subnets: Vec<Subnet>,
+    /// No way out, and none in.
+    pub internal: bool,
+    /// What its links take, in bytes, if that was said.
+    pub mtu: Option<u32>,
+    /// Where its rules are.
+    pub firewall: Firewall,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// The containers on it, each with its addresses there.
+    pub containers: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl Network {
+    /// A network to be made, with options.
+    pub fn builder(name: impl Into<String>) -> NetworkBuilder {
+        NetworkBuilder::new(name.into())
+    }
+
+    /// Makes a network: `builder(name).create()`.
+    ///
+    /// # Errors
+    /// As [`NetworkBuilder::create`].
+    pub fn create(name: impl Into<String>) -> Result<Self> {
+        Self::builder(name).create()
+    }
+
+    /// One that is there, whoever made it.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound).
+    pub fn open(name: impl AsRef<str>) -> Result<Self> {
+        let store = Store::open()?;
+        let name = name.as_ref();
+        name::check(name)?;
+        let record = NetworkRecord::read(&store.network(name))?.ok_or_else(|| missing(&store, name))?;
+        Ok(Self { store, record, owned: None })
+    }
+
+    /// All of this user's, the default one too while it is there, by name.
+    ///
+    /// # Errors
+    /// What the state directory cannot be read for.
+    pub fn list() -> Result<Vec<Self>> {
+        let store = Store::open()?;
+        let records = all(&store)?.into_iter();
+        Ok(records.map(|record| Self { store: store.clone(), record, owned: None }).collect())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// Its subnets: one of IPv4, and perhaps one of IPv6.
+    #[must_use]
+    pub fn subnets(&self) -> &[Subnet] {
+        &self.record.subnets
+    }
+
+    /// What it is at the moment, and which containers are on it.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if it was removed.
+    pub fn inspect(&self) -> Result<NetworkInfo> {
+        let store = &self.store;
+        let directory = store.network(self.name());
+        let record = NetworkRecord::read(&directory)?.ok_or_else(|| missing(store, self.name()))?;
+        let mut containers = BTreeMap::<String, Vec<IpAddr>>::new();
+        for (address, container) in Leases::of(&directory).all()? {
+            containers.entry(container).or_default().push(address);
         }
+        containers.values_mut().for_each(|addresses| addresses.sort());
+        Ok(NetworkInfo {
+            firewall: Bridge::open(&record.link).map_err(|e| self.said(e))?.firewall(),
+            name: record.name,
+            bridge: record.link,
+            subnets: record.subnets,
+            internal: record.internal,
+            mtu: record.mtu,
+            labels: record.labels,
+            created: record.created,
+            containers,
+        })
+    }
+
+    /// Gives up the duty to remove it: it stays when this is dropped.
+    ///
+    /// # Errors
+    /// What its record cannot be written for.
+    pub fn keep(mut self) -> Result<Self> {
+        let guard = self.store.lock()?;
+        self.record.kept = true;
+        self.record.write(&self.store.network(self.name())).map_err(|e| self.said(e))?;
+        drop(guard);
+        self.owned = None;
+        Ok(self)
+    }
+
+    /// Removes it, whoever made it.
+    ///
+    /// # Errors
+    /// [`InUse`](ErrorKind::InUse) while containers are on it, and which; [`NotFound`](ErrorKind::NotFound) if it is gone.
+    pub fn remove(mut self) -> Result<()> {
+        self.owned = None;
+        self.remove_unused().map_err(|e| self.said(e))
+    }
+
+    fn remove_unused(&self) -> Result<()> {
+        let guard = self.store.lock()?;
+        let directory = self.store.network(self.name());
+        let record = NetworkRecord::read(&directory)?.ok_or_else(|| missing(&self.store, self.name()))?;
+        let mut users: Vec<_> =
+            Leases::of(&directory).all()?.into_iter().map(|(_, name)| format!("`{name}`")).collect();
+        if !users.is_empty() {
+            users.sort();
+            users.dedup();
+            let what = format!("in use by container {}", users.join(", "));
+            return Err(Error::new(ErrorKind::InUse, what).with_hint("disconnect or remove them first"));
+        }
+        take_down(&self.store, &guard, &record)
+    }
+
+    /// The addresses that containers on it find for a name. None for a name that no container on it has.
+    ///
+    /// ```no_run
+    /// # let network = isolate::Network::open("web")?;
+    /// let addresses = network.resolve("db")?;
+    /// # Ok::<(), isolate::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What its table cannot be read for.
+    pub fn resolve(&self, name: &str) -> Result<Vec<IpAddr>> {
+        names::resolve(&self.store, self.name(), name).map_err(|e| self.said(e))
+    }
+
+    fn said(&self, error: impl Into<Error>) -> Error {
+        error.into().of(format!("network `{}`", self.record.name))
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if self.owned.take().is_some() {
+            self.remove_unused().ok();
+        }
+    }
+}
+
+/// Every network's record, by name, but for those of other versions of this library.
+pub(crate) fn all(store: &Store) -> Result<Vec<NetworkRecord>> {
+    let directory = store.networks();
+    let mut records = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(|e| Error::io(directory.display(), &e))?.flatten() {
+        records.extend(NetworkRecord::read(&entry.path()).ok().flatten());
+    }
+    records.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(records)
+}
+
+fn missing(store: &Store, name: &str) -> Error {
+    let others: Vec<_> =
+        all(store).unwrap_or_default().into_iter().map(|record| format!("`{}`", record.name)).collect();
+    let error = Error::new(ErrorKind::NotFound, format!("network `{name}`: there is none of that name"));
+    match others.is_empty() {
+        true => error.with_hint("Network::create makes one"),
+        false => error.with_hint(format!("there are {}", others.join(", "))),
+    }
+}
+
+/// The network of this name; the default one is made if it is not there.
+pub(crate) fn find(store: &Store, _: &Guard, name: &str) -> Result<NetworkRecord> {
+    name::check(name)?;
+    let directory = store.network(name);
+    if let Some(record) = NetworkRecord::read(&directory)? {
+        return Ok(record);
+    }
+    if name != DEFAULT {
+        return Err(missing(store, name));
+    }
+    let subnets = match Bridge::open(DEFAULT) {
+        // Somebody was killed who made it, or who removed it.
+        Ok(bridge) => vec![subnet_of(bridge.gateway())?],
+        Err(e) if [NetErrorKind::NotFound, NetErrorKind::Conflict].contains(&e.kind()) => {
+            vec![Subnet::new(default_subnet(store)?, None, None)?]
+        }
+        Err(e) => return Err(e.into()),
     };
-    match take(&leases, bridge.gateway(), name, wanted) {
-        Ok(address) => Ok(Lease { file: leases.join(address.to_string()), bridge, address }),
-        Err(e) => {
-            remove_if_unused(guard, DEFAULT, &leases).ok();
-            Err(e)
+    let mut record = NetworkRecord::new(DEFAULT, DEFAULT.to_owned(), subnets);
+    record.implicit = true;
+    make_directory(&directory)?;
+    record.write(&directory)?;
+    Ok(record)
+}
+
+fn subnet_of(gateway: Cidr) -> Result<Subnet> {
+    Subnet::new(gateway.network(), Some(gateway.address()), None)
+}
+
+fn default_subnet(store: &Store) -> Result<Cidr> {
+    let others: Vec<Cidr> =
+        all(store)?.iter().flat_map(|other| other.subnets.iter().map(|subnet| subnet.network())).collect();
+    let candidates = SUBNETS.into_iter().filter_map(|(network, prefix)| Cidr::new(network, prefix).ok());
+    record::first_free(candidates, &others)?.ok_or_else(|| {
+        let what = format!(
+            "network `{DEFAULT}`: no subnet is free: each overlaps a route of the host or another network"
+        );
+        Error::new(ErrorKind::InUse, what)
+            .with_hint("make one with a subnet of your own, by Network::builder")
+    })
+}
+
+/// Its bridge with all that belongs to it.
+pub(crate) fn up(store: &Store, guard: &Guard, record: &NetworkRecord) -> Result<Bridge> {
+    forwarding::remember(store, guard, record.subnet(true).is_some())?;
+    bridge(store, record)
+}
+
+/// The port that a container's default route leads by.
+pub(crate) fn way_out(places: &[Place]) -> Option<&Port> {
+    let ways = places.iter().filter(|place| !place.record.internal);
+    ways.min_by_key(|place| place.record.metric())?.port.as_ref()
+}
+
+/// Publishes what is claimed by the container's way out.
+pub(crate) fn publish(places: &[Place], reservations: &[Reservation]) -> Result<()> {
+    match way_out(places) {
+        _ if reservations.is_empty() => Ok(()),
+        Some(port) => Ok(port.publish_all(reservations)?),
+        None => {
+            let what = format!(
+                "cannot publish {}: every network of the container is internal",
+                reservations[0].publish()
+            );
+            Err(Error::new(ErrorKind::InvalidConfig, what))
         }
     }
 }
 
-impl Lease {
-    /// Gives the address back; the last one takes the bridge with it.
-    pub(crate) fn give_back(self, guard: &Guard) -> Result<()> {
-        let given = match fs::remove_file(&self.file) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(self.file.display(), &e)),
-            _ => Ok(()),
+/// The network as it is without a container: the default one goes.
+pub(crate) fn left(store: &Store, guard: &Guard, network: &str, container: &str) -> Result<()> {
+    let directory = store.network(network);
+    match NetworkRecord::read(&directory)? {
+        Some(record) if record.implicit && Leases::of(&directory).none()? => take_down(store, guard, &record),
+        Some(record) => names::leave(store, guard, &record, container),
+        None => Ok(()),
+    }
+}
+
+/// Removes its bridge, with rules and links, and then its directory: as long as that is there, a sweep looks for the bridge.
+fn take_down(store: &Store, guard: &Guard, record: &NetworkRecord) -> Result<()> {
+    place::forget(store, &record.name, &record.link);
+    names::end(store, record)?;
+    remove_bridge(&record.link)?;
+    let directory = store.network(&record.name);
+    fs::remove_dir_all(&directory).map_err(|e| Error::io(directory.display(), &e))?;
+    forwarding::restore(store, guard)
+}
+
+/// Takes back leases whose container has no directory, and networks whose maker was killed and that nobody is on.
+pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
+    let networks = store.networks();
+    let failed = |e| Error::io(networks.display(), &e);
+    for entry in fs::read_dir(&networks).map_err(failed)?.flatten() {
+        let directory = entry.path();
+        let leases = Leases::of(&directory);
+        let Ok(found) = NetworkRecord::read(&directory) else {
+            // What cannot be read is left to who can.
+            continue;
         };
-        let leases = self.file.parent().unwrap_or(Path::new("/"));
-        given.and(remove_if_unused(guard, self.bridge.name(), leases))
-    }
-}
-
-/// Undoes what a dead container had on a bridge: rules, link, address.
-pub(crate) fn sweep(store: &Store, guard: &Guard, name: &str, bridge: &str, address: IpAddr) -> Result<()> {
-    let file = store.network(bridge).join(address.to_string());
-    if fs::read_link(&file).is_ok_and(|holder| holder != Path::new(name)) {
-        return Ok(());
-    }
-    if let IpAddr::V4(address) = address {
-        remove_published(address)?;
-    }
-    // The link went with the container's network namespace.
-    fs::remove_file(&file).ok();
-    remove_if_unused(guard, bridge, &store.network(bridge))
-}
-
-/// The default bridge in words, for a plan.
-pub(crate) fn words() -> String {
-    format!("make bridge {DEFAULT} unless it is there, with NAT to the outside")
-}
-
-/// Opens it or makes it. An unused one is there only if somebody was killed who made it, or who removed it: it is completed.
-fn bridge(unused: bool) -> Result<Bridge> {
-    match Bridge::open(DEFAULT) {
-        Err(e) if e.kind() == NetErrorKind::NotFound => {}
-        // Without an address.
-        Err(e) if e.kind() == NetErrorKind::Conflict && unused => drop(remove_bridge(DEFAULT)?),
-        Ok(bridge) if unused => {
-            let bridge = Bridge::ensure(DEFAULT, bridge.gateway())?;
-            bridge.masquerade()?;
-            return Ok(bridge);
-        }
-        opened => return Ok(opened?),
-    }
-    let mut conflict = None;
-    for (gateway, prefix) in SUBNETS {
-        match Bridge::create(DEFAULT, Cidr::new(gateway, prefix)?) {
-            Ok(bridge) => {
-                bridge.masquerade()?;
-                return Ok(bridge.keep());
+        let record = match found {
+            Some(record) => record,
+            // Of the default network all is known without it.
+            None if entry.file_name() == DEFAULT => {
+                let mut record = NetworkRecord::new(DEFAULT, DEFAULT.to_owned(), Vec::new());
+                record.implicit = true;
+                record
             }
-            Err(e) if e.kind() == NetErrorKind::Conflict => conflict = Some(e),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    let last = conflict.map(|e| format!(": {e}")).unwrap_or_default();
-    Err(Error::new(ErrorKind::InUse, format!("bridge {DEFAULT}: no subnet is free{last}")))
-}
-
-/// A lease is a symbolic link, which only one can make.
-fn take(leases: &Path, subnet: Cidr, name: &str, wanted: Option<IpAddr>) -> Result<Ipv4Addr> {
-    let claim = |address: Ipv4Addr| symlink(name, leases.join(address.to_string()));
-    let failed = |e: io::Error| Error::io(leases.display(), &e);
-    if let Some(wanted) = wanted {
-        let IpAddr::V4(address) = wanted else {
-            return Err(Error::new(
-                ErrorKind::InvalidConfig,
-                format!("address {wanted}: {DEFAULT} has IPv4 only"),
-            ));
-        };
-        let taken = [subnet.address(), subnet.network().address(), subnet.broadcast()];
-        if !subnet.contains(address) || taken.contains(&address) {
-            return Err(Error::new(
-                ErrorKind::InvalidConfig,
-                format!("address {address}: not a free one of {subnet}"),
-            ));
-        }
-        return match claim(address) {
-            Ok(()) => Ok(address),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                let holder = fs::read_link(leases.join(address.to_string())).unwrap_or_default();
-                let what = format!("address {address}: container `{}` has it", holder.display());
-                Err(Error::new(ErrorKind::InUse, what))
+            // Nothing was made of it yet.
+            None => {
+                fs::remove_dir_all(&directory).map_err(failed)?;
+                continue;
             }
-            Err(e) => Err(failed(e)),
         };
-    }
-    // From a place that differs, so that an address is not used again at once: neighbours remember it for a while.
-    let hosts = subnet.hosts().filter(|address| *address != subnet.address());
-    let many = hosts.clone().count().max(1);
-    let start = usize::from_str_radix(&crate::name::random(), 16).unwrap_or(0) % many;
-    for address in hosts.clone().skip(start).chain(hosts.take(start)) {
-        match claim(address) {
-            Ok(()) => return Ok(address),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(failed(e)),
+        for (address, holder) in leases.all()? {
+            if holder.is_empty() || !store.container(&holder).exists() {
+                leases.give_back(&[address])?;
+                names::leave(store, guard, &record, &holder)?;
+            }
+        }
+        let unused = directory.exists() && leases.none()?;
+        let unwanted = record.implicit || !record.kept && owner(&directory).is_ok();
+        if unused && unwanted {
+            take_down(store, guard, &record)?;
         }
     }
-    Err(Error::new(ErrorKind::InUse, format!("bridge {DEFAULT}: all {many} addresses of {subnet} are taken")))
+    Ok(())
 }
 
-/// Without a lease nobody is on the bridge. Its directory goes last: as long as that is there, a sweep looks for the bridge.
-pub(crate) fn remove_if_unused(_: &Guard, bridge: &str, leases: &Path) -> Result<()> {
-    if !unused(leases)? {
-        return Ok(());
-    }
-    remove_bridge(bridge)?;
-    fs::remove_dir(leases).map_err(|e| Error::io(leases.display(), &e))
+/// The lock of who is to remove the network, if nobody has it.
+fn owner(directory: &Path) -> Result<File> {
+    let path = directory.join("owner");
+    crate::store::try_lock(&path)?.ok_or_else(|| {
+        Error::new(ErrorKind::InUse, format!("{}: another process is its owner", path.display()))
+    })
 }
 
-/// Whether the directory of leases is there and empty.
-fn unused(leases: &Path) -> Result<bool> {
-    match fs::read_dir(leases) {
-        Ok(mut leases) => Ok(leases.next().is_none()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(Error::io(leases.display(), &e)),
+/// The default network in words, for a plan.
+pub(crate) fn words(name: &str) -> String {
+    match name {
+        DEFAULT => format!("make bridge {DEFAULT} unless it is there, with NAT to the outside"),
+        other => format!("open network `{other}`"),
     }
 }

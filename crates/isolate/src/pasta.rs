@@ -95,18 +95,18 @@ fn forwards(publish: &[Publish]) -> Vec<String> {
 }
 
 fn spec(publish: &Publish) -> String {
-    format!("{}/{}:{}", publish.address(), publish.host_port(), publish.container_port())
+    let ports = format!("{}:{}", publish.host_port(), publish.container_port());
+    // Without an address it is bound on all of both versions.
+    publish.address().map_or(ports.clone(), |address| format!("{address}/{ports}"))
 }
 
 /// Why it has ended early: in its own words, unless a port says it better.
 fn refused(log: &str, publish: &[Publish], name: &str, store: &Store) -> Error {
     let said = last_words(log);
-    if said.contains("bind") {
-        // What is on IPv6 only pasta can bind.
-        let publish: Vec<_> = publish.iter().filter(|publish| publish.address().is_ipv4()).copied().collect();
-        if let Err(error) = ports::reserve(&publish, name, store) {
-            return error;
-        }
+    if said.contains("bind")
+        && let Err(error) = ports::reserve(publish, false, name, store)
+    {
+        return error;
     }
     let error = Error::new(ErrorKind::Kernel, format!("pasta cannot connect the container: {said}"));
     if said.contains("tun") {
@@ -133,8 +133,7 @@ mod tests {
         let none = ["--tcp-ns", "none", "--udp-ns", "none", "--tcp-ports", "none", "--udp-ports", "none"];
         assert_eq!(forwards(&[]), none);
         let some = forwards(&[Publish::udp(53, 5353).on([127, 0, 0, 1]), Publish::udp(54, 54)]);
-        let tail =
-            ["--tcp-ports", "none", "--udp-ports", "127.0.0.1/53:5353", "--udp-ports", "0.0.0.0/54:54"];
+        let tail = ["--tcp-ports", "none", "--udp-ports", "127.0.0.1/53:5353", "--udp-ports", "54:54"];
         assert_eq!(some[4..], tail);
     }
 

@@ -1,17 +1,19 @@
 //! What there is to undo of a container, in a file: written before anything is made, read by whoever sweeps.
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::mount_points::Made;
+use crate::network::PlaceRecord;
+use crate::recorded::Recorded;
 
 /// The format of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A container's record. Process numbers are for a reader only: whether it lives is told by the lock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,23 +21,34 @@ pub(crate) struct Record {
     pub version: u32,
     pub name: String,
     pub owner: u32,
+    #[serde(default)]
+    pub hostname: String,
     /// Name of the control group.
     pub cgroup: String,
     /// Directory for the root's upper layers.
-    pub scratch: Option<PathBuf>,
+    pub scratch: Option<Recorded>,
     /// An upper layer's work directory, next to a layer that stays.
-    pub work: Option<PathBuf>,
-    pub network: Option<Network>,
+    pub work: Option<Recorded>,
+    /// The project whose quota bounds what it writes.
+    #[serde(default)]
+    pub project: Option<u32>,
+    /// What keeps its image's layers in their store.
+    #[serde(default)]
+    pub image: Option<Recorded>,
+    /// Volumes by name, so that nobody removes them,
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// and the directories of those that go with the container.
+    #[serde(default)]
+    pub anonymous: Vec<Recorded>,
+    /// Mount points that were made in a root that stays.
+    #[serde(default)]
+    pub made: Option<Made>,
+    /// Its places on networks.
+    pub places: Vec<PlaceRecord>,
     /// Published ports, as Docker writes them.
     #[serde(default)]
     pub published: Vec<String>,
-}
-
-/// A place on a bridge.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Network {
-    pub bridge: String,
-    pub address: IpAddr,
 }
 
 impl Record {
@@ -44,12 +57,23 @@ impl Record {
             version: VERSION,
             name: name.to_owned(),
             owner: std::process::id(),
+            hostname: name.to_owned(),
             cgroup,
             scratch: None,
             work: None,
-            network: None,
+            project: None,
+            image: None,
+            volumes: Vec::new(),
+            anonymous: Vec::new(),
+            made: None,
+            places: Vec::new(),
             published: Vec::new(),
         }
+    }
+
+    /// Twelve digits that no other container has, as the end of its group's name.
+    pub(crate) fn id(&self) -> &str {
+        self.cgroup.rsplit('-').next().unwrap_or_default()
     }
 
     /// Written aside and renamed: a reader sees the old or the new.
@@ -91,7 +115,9 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("record-{}", std::process::id()));
         fs::create_dir(&directory).unwrap();
         let mut record = Record::new("tomcat5", "isolate-tomcat5".into());
-        record.network = Some(Network { bridge: "isolate0".into(), address: [10, 0, 0, 2].into() });
+        let odd = std::os::unix::ffi::OsStringExt::from_vec(b"/a\xff\nb".to_vec());
+        record.scratch = Some(std::path::PathBuf::from("/var").into());
+        record.work = Some(std::path::PathBuf::from(std::ffi::OsString::clone(&odd)).into());
         record.write(&directory).unwrap();
         assert_eq!(Record::read(&directory).unwrap(), Some(record.clone()));
         record.version += 1;

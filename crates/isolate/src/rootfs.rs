@@ -6,7 +6,7 @@ mod host;
 mod scratch;
 
 pub(crate) use compile::{Layout, Way, compile};
-pub(crate) use scratch::{Preparation, Scratch};
+pub(crate) use scratch::{Limited, Preparation, Quota, Scratch, release_project};
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,10 @@ pub struct Rootfs {
     kind: Kind,
     upper: Option<PathBuf>,
     in_memory: Option<Bytes>,
+    on_disk: Option<Bytes>,
     with: Vec<PathBuf>,
+    #[cfg(feature = "images")]
+    store: Option<isolate_images::Store>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +45,9 @@ enum Kind {
     /// Bottom first.
     Layers(Vec<PathBuf>),
     Host,
+    /// Layers of an image, once it is known which.
+    #[cfg(feature = "images")]
+    Image(String),
 }
 
 impl Rootfs {
@@ -68,6 +74,33 @@ impl Rootfs {
         Self::new(Kind::Host)
     }
 
+    /// An image, by its name in a registry or in the store (`tomcat:10`, `localhost:5000/team/app@sha256:…`), in a layout
+    /// (`oci:DIRECTORY[:NAME]`) or in an archive (`docker-archive:FILE`, `oci-archive:FILE`), as
+    /// [`Source`](isolate_images::Source) reads it. It is fetched by the start if it is not in the store, unpacked once, and kept from
+    /// [`prune`](isolate_images::Store::prune) as long as the container is there. The container then
+    /// [does as the image says](crate::ContainerBuilder::image_config).
+    ///
+    /// The store is this user's own ([`Store::of_user`](isolate_images::Store::of_user)), unless [`store`](Self::store) says otherwise.
+    /// Progress, credentials, mirrors and platforms are [`Pull`](isolate_images::Pull)'s: pull it first.
+    ///
+    /// ```no_run
+    /// use isolate::{Container, Rootfs};
+    /// # fn main() -> isolate::Result<()> {
+    /// let tomcat = Container::builder().rootfs(Rootfs::image("tomcat:10")).publish((9000, 8080)).start()?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "images")]
+    pub fn image(source: impl ToString) -> Self {
+        Self::new(Kind::Image(source.to_string()))
+    }
+
+    /// Where the image is kept. For [`image`](Self::image).
+    #[cfg(feature = "images")]
+    pub fn store(mut self, store: &isolate_images::Store) -> Self {
+        self.store = Some(store.clone());
+        self
+    }
+
     /// Keeps what the container writes in this directory, which is made if missing. Next to it lies a directory of overlayfs's
     /// own, `NAME.work`, while the container exists. For layers and a path alone.
     pub fn upper(mut self, directory: impl AsRef<Path>) -> Self {
@@ -88,14 +121,54 @@ impl Rootfs {
         self
     }
 
+    /// What the container writes lies on the disk, and is no more than this, less what a file system needs for itself, about 3 %: beyond it
+    /// programs get `ENOSPC`, and nobody else's room is taken. At least 1 MiB. Where `/var/lib/isolate` is on an ext4 or xfs that bounds
+    /// projects (mounted with `prjquota`, Linux 5.14), by such a quota; else it is a file system of its own, in a file that takes as much as
+    /// was written, on a loop device. For root; for layers, a path alone, and [`host`](Self::host).
+    ///
+    /// ```
+    /// use isolate::{Bytes, Rootfs};
+    /// let root = Rootfs::from("/srv/alpine").on_disk(Bytes::gib(1));
+    /// # let _ = root;
+    /// ```
+    #[doc(alias = "quota")]
+    #[doc(alias = "storage-opt")]
+    pub fn on_disk(mut self, most: impl Into<Bytes>) -> Self {
+        self.on_disk = Some(most.into());
+        self
+    }
+
     /// One more file or directory of the host, copy-on-write, at the same path. For [`host`](Self::host).
     pub fn with(mut self, path: impl AsRef<Path>) -> Self {
         self.with.push(path.as_ref().to_owned());
         self
     }
 
+    /// What it is an image of, and where that is kept.
+    #[cfg(feature = "images")]
+    pub(crate) fn source(&self) -> Option<(&str, Option<&isolate_images::Store>)> {
+        match &self.kind {
+            Kind::Image(source) => Some((source, self.store.as_ref())),
+            _ => None,
+        }
+    }
+
+    /// The same, of an image's layers in its place.
+    #[cfg(feature = "images")]
+    pub(crate) fn of_layers(&self, bottom_up: Vec<PathBuf>) -> Self {
+        Self { kind: Kind::Layers(bottom_up), ..self.clone() }
+    }
+
     fn new(kind: Kind) -> Self {
-        Self { kind, upper: None, in_memory: None, with: Vec::new() }
+        Self {
+            kind,
+            upper: None,
+            in_memory: None,
+            on_disk: None,
+            with: Vec::new(),
+            #[cfg(feature = "images")]
+            store: None,
+        }
     }
 }
 

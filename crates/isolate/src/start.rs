@@ -2,49 +2,59 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use isolate_cgroups::{Cgroup, Controller, ErrorKind as GroupErrorKind, Limits};
 use isolate_namespaces::{Capabilities, Held, Namespace};
-use isolate_netns::{NetworkNamespace, Port, Reservation};
+use isolate_netns::{NetworkNamespace, Reservation};
 
-use crate::attach::Mode;
+use crate::attach::{Attach, Mode};
 use crate::builder::ContainerBuilder;
-use crate::compile::{self, Compiled, INTERFACE};
+use crate::compile::{self, Compiled};
 use crate::container::Container;
 use crate::devices;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::ids;
 use crate::name;
-use crate::network::{self, Lease};
+use crate::network::{self, NetworkRecord, Place, names};
 use crate::parcel;
 use crate::pasta;
 use crate::plan::Plan;
 use crate::ports;
-use crate::record::{Network, Record};
+use crate::record::Record;
 use crate::rootfs;
-use crate::store::Store;
+use crate::store::{Guard, Store};
 use crate::sweep;
 use crate::undo::Undo;
+use crate::volume;
 
 /// How many processes and threads a container may have unless its limits say otherwise.
 const PIDS: u32 = 4096;
 
 pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
+    #[cfg(feature = "images")]
+    let described = crate::image::look(builder)?;
+    #[cfg(feature = "images")]
+    let builder = &*described.builder;
     let state = Store::path()?.join("containers").join(name);
     let privileged = crate::host::is_root();
     let group = group_name(name, privileged);
     let id = leaf(&group);
     let mut compiled = compile::compile(builder, name, id, &state, privileged)?;
-    let bridged = compiled.attach.mode == Mode::Bridge;
+    let bridged = compiled.mode == Mode::Bridge;
     let mut before = vec![format!("lock {}", state.display())];
     if bridged {
         before.extend(builder.publish.iter().map(|publish| format!("reserve the host port of {publish}")));
-        before.push(network::words());
-        before.push("lease an address on it".into());
+        for attach in &compiled.attaches {
+            before.push(network::words(attach.network()));
+            before.push("lease an address on it".into());
+        }
     }
     before.extend(compiled.decision.words());
     before.extend(compiled.layout.preparations.iter().map(rootfs::Preparation::words));
+    before.extend(compiled.layout.quota.iter().map(rootfs::Quota::words));
+    before.extend(compiled.layout.limited.iter().map(rootfs::Limited::words));
     before.push(format!("write hosts, hostname and resolv.conf to {}", state.display()));
     if privileged {
         before.push(format!("make control group {group}"));
@@ -56,13 +66,19 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     }
     let mut held = Vec::new();
     if bridged {
-        held.push("connect the container's network namespace to the bridge".to_owned());
+        let connect = "connect the container's network namespace to the bridge";
+        held.extend(compiled.attaches.iter().map(|_| connect.to_owned()));
     }
-    if compiled.attach.mode == Mode::Pasta {
+    if compiled.mode == Mode::Pasta {
         held.push("connect the container's network namespace by pasta".to_owned());
     }
     held.extend(builder.publish.iter().map(|publish| format!("publish {publish}")));
     compiled.map_ids(ids::FIRST);
+    if compiled.layout.limited.is_some() {
+        // In the place of the one that a start makes: the steps are the same.
+        let root = std::fs::File::open("/").map_err(|e| Error::io("/", &e))?;
+        compiled.command.scratch_mount(root);
+    }
     Ok(Plan { before, launch: compiled.command.plan()?, held })
 }
 
@@ -78,6 +94,10 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
         return Err(Error::new(ErrorKind::PermissionDenied, what)
             .with_hint("run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or as an ordinary user"));
     }
+    #[cfg(feature = "images")]
+    let described = crate::image::bring(builder)?;
+    #[cfg(feature = "images")]
+    let builder = &*described.builder;
     let store = Store::open()?;
     let group = group_name(name, privileged);
     let state = store.container(name);
@@ -86,32 +106,59 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
         isolate_overlay::supported()?;
     }
 
-    let mode = compiled.attach.mode;
+    let mode = compiled.mode;
     // What pasta is to bind must be free.
     let reserved: &[_] = if mode == Mode::Pasta { &[] } else { &builder.publish };
-    let reservations = ports::reserve(reserved, name, &store)?;
+    let reservations = ports::reserve(reserved, ipv6(&store, &compiled), name, &store)?;
     let published: Vec<_> = match mode {
         Mode::Pasta => builder.publish.clone(),
         _ => reservations.iter().map(Reservation::publish).collect(),
     };
     let mut record = Record::new(name, group.clone());
+    let hostname = builder.hostname.as_deref().unwrap_or(name);
+    hostname.clone_into(&mut record.hostname);
     record.published = published.iter().map(ToString::to_string).collect();
+    #[cfg(feature = "images")]
+    {
+        record.image = described.kept.as_ref().map(|kept| kept.lease(&state)).transpose()?.map(Into::into);
+    }
     let mut undo = claim(&store, record, &compiled)?;
     let base = undo.ids.as_ref().map(|range| range.base);
     if let Some(base) = base {
         compiled.map_ids(base);
     }
     let owner = base.or(compiled.joined.map(|root| root[0]));
+    for volume in &compiled.volumes {
+        let others =
+            store.records().iter().any(|other| other.name != name && other.volumes.contains(&volume.name));
+        volume::prepare(volume, &compiled.layout.layers, others)?;
+    }
     for preparation in &compiled.layout.preparations {
         preparation.make(owner)?;
+    }
+    if let (Some(quota), Some(project)) = (&compiled.layout.quota, undo.project) {
+        quota.make(project)?;
+    }
+    if let Some(limited) = &compiled.layout.limited {
+        compiled.command.scratch_mount(limited.make(owner)?);
     }
     if privileged {
         compiled.layout.overlays.iter().try_for_each(isolate_overlay::Overlay::check)?;
     }
-    let address = undo.lease.as_ref().map(|lease| IpAddr::V4(lease.address));
-    let hostname = builder.hostname.as_deref().unwrap_or(name);
+    if let Some(early) = &compiled.layout.early {
+        compiled.command.root(early.root()?);
+    }
+    let addresses: Vec<IpAddr> =
+        undo.places().iter().flat_map(|place| place.record.addresses.clone()).collect();
     let network = matches!(mode, Mode::Bridge | Mode::Pasta);
-    files::write(&state, hostname, name, network, address, owner)?;
+    let written = undo.record.clone();
+    let texts = [names::hosts(&store, &written), names::resolv_conf(&store, &written, network)];
+    let [hosts, resolv_conf] = texts;
+    files::write(&state, hostname, hosts, resolv_conf, owner)?;
+    if compiled.attaches.iter().any(|attach| attach.named.is_some()) {
+        // Others may have come in between.
+        names::refresh(&store, &store.lock()?, name)?;
+    }
 
     let command = &mut compiled.command;
     undo.cgroup = group_for(&group, &builder.limits, privileged)?;
@@ -133,14 +180,15 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     if let Some(entry) = &undo.entry {
         command.keep(entry.share_lock()?);
     }
+    let sockets: Vec<_> = reservations.iter().flat_map(Reservation::fds).collect();
     if let Some(parcel) =
-        parcel::of(&reservations).map_err(|e| Error::io("cannot keep the published ports", &e))?
+        parcel::of(&sockets).map_err(|e| Error::io("cannot keep the published ports", &e))?
     {
         command.keep(parcel);
     }
     let held = command.spawn_held()?;
-    if let Some(lease) = &undo.lease {
-        undo.port = Some(connect(lease, &held, &reservations)?);
+    if mode == Mode::Bridge {
+        connect(&mut undo.places(), &held, &reservations)?;
     }
     if mode == Mode::Pasta {
         undo.pasta = Some(pasta::connect(held.id(), &builder.publish, name, &store)?);
@@ -149,7 +197,18 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     undo.child = Some(held.release()?);
     let root = base.map(|base| [base, base]).or(compiled.joined);
     let inside = compiled.inside(builder, hostname, root, entrances);
-    Ok(Container::new(name, address, published, inside, undo))
+    #[cfg(feature = "images")]
+    let inside = crate::inside::Inside { image: described.kept, ..inside };
+    Ok(Container::new(name, addresses, published, inside, undo))
+}
+
+/// Whether what is published leads to an address of IPv6, too.
+fn ipv6(store: &Store, compiled: &Compiled) -> bool {
+    let has = |attach: &Attach| {
+        NetworkRecord::read(&store.network(attach.network()))
+            .is_ok_and(|found| found.is_some_and(|network| network.subnet(true).is_some()))
+    };
+    compiled.mode == Mode::Bridge && compiled.attaches.iter().any(has)
 }
 
 fn with_defaults(limits: &Limits) -> Limits {
@@ -200,7 +259,9 @@ fn entrances(held: &Held) -> Result<Vec<OwnedFd>> {
 
 /// The name, the address and the record, before anything is made that could be left behind.
 fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo> {
-    let (layout, attach) = (&compiled.layout, &compiled.attach);
+    let layout = &compiled.layout;
+    // What is made before the name is claimed.
+    let image = Directory(record.image.as_deref().map(Path::to_owned));
     let guard = store.lock()?;
     sweep::first(store, &guard)?;
     let entry = match store.create(&guard, &record.name) {
@@ -211,19 +272,29 @@ fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo>
         }
         other => other?,
     };
-    let mut undo = Undo::new(store.clone(), entry);
-    record.scratch = layout.directory.clone();
-    record.work = layout.work.clone();
+    let mut undo = Undo::new(store.clone(), record.clone(), entry);
+    record.scratch = layout.directory.clone().map(Into::into);
+    record.work = layout.work.clone().map(Into::into);
     undo.directories.extend(layout.directory.iter().chain(&layout.work).cloned());
-    let leased = match attach.mode {
-        Mode::Bridge => network::lease(store, &guard, &record.name, attach.address).map(Some),
-        _ => Ok(None),
+    undo.directories.extend(image.keep());
+    record.volumes = compiled.volumes.iter().map(|volume| volume.name.clone()).collect();
+    for volume in compiled.volumes.iter().filter(|volume| volume.anonymous) {
+        undo.directories.push(volume.directory()?);
+        record.anonymous.push(volume.directory()?.into());
+    }
+    if let Some(quota) = &layout.quota {
+        let taken: Vec<u32> = store.records().iter().filter_map(|record| record.project).collect();
+        record.project = Some(quota.choose(&taken)?);
+        undo.project = record.project;
+    }
+    record.made = compiled.made();
+    undo.made.clone_from(&record.made);
+    let leased = match compiled.mode {
+        Mode::Bridge => lease(store, &guard, &mut undo, &mut record, &compiled.attaches),
+        _ => Ok(()),
     };
-    let written = leased.and_then(|lease| {
-        if let Some(lease) = &lease {
-            record.network = Some(Network { bridge: network::DEFAULT.into(), address: lease.address.into() });
-        }
-        undo.lease = lease;
+    undo.record = record.clone();
+    let written = leased.and_then(|()| {
         if compiled.decision.is_mapped() && compiled.joined.is_none() {
             undo.ids = Some(ids::take(store, &guard, &record.name, layout.range)?);
         }
@@ -234,14 +305,45 @@ fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo>
     written.map(|()| undo)
 }
 
-/// A veth pair between the bridge and the namespace of the child that waits, and the rules that lead there.
-fn connect(lease: &Lease, held: &Held, reservations: &[Reservation]) -> Result<Port> {
-    let namespace = NetworkNamespace::of_pid(held.id())?;
-    let port = lease.bridge.connect(&namespace, lease.address, INTERFACE)?;
-    for reservation in reservations {
-        port.publish_reserved(reservation)?;
+/// A directory that goes unless somebody else is to remove it.
+struct Directory(Option<PathBuf>);
+
+impl Directory {
+    fn keep(mut self) -> Option<PathBuf> {
+        self.0.take()
     }
-    Ok(port)
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.0.take().map(std::fs::remove_dir_all);
+    }
+}
+
+/// Addresses on each of the networks, written down before anything is made there.
+fn lease(
+    store: &Store,
+    guard: &Guard,
+    undo: &mut Undo,
+    record: &mut Record,
+    attaches: &[Attach],
+) -> Result<()> {
+    for (order, attach) in (0..).zip(attaches) {
+        let network = network::find(store, guard, attach.network())?;
+        let place = Place::take(store, guard, &network, record, attach, order)?;
+        undo.places().push(place);
+        names::join(store, guard, &network, record)?;
+    }
+    Ok(())
+}
+
+/// Veth pairs between the bridges and the namespace of the child that waits, and the rules that lead there.
+fn connect(places: &mut [Place], held: &Held, reservations: &[Reservation]) -> Result<()> {
+    let namespace = NetworkNamespace::of_pid(held.id())?;
+    for place in places.iter_mut() {
+        place.connect(&namespace)?;
+    }
+    network::publish(places, reservations)
 }
 
 /// Unique for as long as the record exists, also among users with state directories of their own. An ordinary user's lies in what is

@@ -4,7 +4,9 @@
 //! /run/isolate/lock                      held while names, leases and networks change
 //! /run/isolate/containers/NAME/lock      held as long as the container or its owner lives
 //! /run/isolate/containers/NAME/record    what there is to undo, as JSON
-//! /run/isolate/networks/BRIDGE/ADDRESS   a symbolic link to the name of the container that has it
+//! /run/isolate/networks/NAME/record      what the network is, as JSON
+//! /run/isolate/networks/NAME/owner       held by who is to remove it
+//! /run/isolate/networks/NAME/leases/ADDRESS  a symbolic link to the name of the container that has it
 //! /run/isolate/ids/BASE                  the same for 65,536 user and group ids from BASE on
 //! ```
 
@@ -108,8 +110,17 @@ impl Store {
         self.root.join("containers").join(name)
     }
 
-    pub(crate) fn network(&self, bridge: &str) -> PathBuf {
-        self.root.join("networks").join(bridge)
+    pub(crate) fn networks(&self) -> PathBuf {
+        self.root.join("networks")
+    }
+
+    pub(crate) fn network(&self, name: &str) -> PathBuf {
+        self.networks().join(name)
+    }
+
+    /// One of the directory's own files.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     /// Leases of id ranges.
@@ -190,6 +201,16 @@ pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let why = format!("state directory {}: {whose}", path.display());
     Err(Error::new(ErrorKind::PermissionDenied, why)
         .with_hint("remove it, or set XDG_RUNTIME_DIR to a directory of your own"))
+}
+
+/// A file, locked as long as it is open; `None` if somebody else has it.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<File>> {
+    let lock = open_lock(path)?;
+    match retry(|| flock(&lock, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(Some(lock)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(Error::io(path.display(), &e)),
+    }
 }
 
 fn open_lock(path: &Path) -> Result<File> {

@@ -1,7 +1,5 @@
 //! What an owner that was killed has left: found by a lock that nobody holds, and taken back.
 
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use isolate_cgroups::{Cgroup, ErrorKind as GroupErrorKind};
@@ -10,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids;
 use crate::network;
 use crate::record::Record;
+use crate::rootfs;
 use crate::store::{Guard, Store};
 use crate::undo::remove_tree;
 
@@ -56,7 +55,7 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
         }
         errors.extend(entry.remove(guard).err());
     }
-    errors.extend(orphaned_leases(store, guard).err());
+    errors.extend(network::sweep(store, guard).err());
     errors.extend(ids::sweep(store, guard).err());
     Error::all(errors).map(|()| swept)
 }
@@ -68,29 +67,12 @@ fn one(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
         Err(e) if e.kind() == GroupErrorKind::NotFound => {}
         Err(e) => errors.push(e.into()),
     }
-    for directory in record.scratch.iter().chain(&record.work) {
+    let own = record.scratch.iter().chain(&record.work).chain(&record.image).chain(&record.anonymous);
+    for directory in own {
         errors.extend(remove_tree(directory).err());
     }
-    if let Some(network) = &record.network {
-        errors.extend(network::sweep(store, guard, &record.name, &network.bridge, network.address).err());
-    }
+    errors.extend(record.project.and_then(|number| rootfs::release_project(number).err()));
+    errors.extend(record.made.as_ref().and_then(|made| made.remove().err()));
+    errors.extend(record.places.iter().filter_map(|place| place.sweep(store, guard, &record.name).err()));
     errors
-}
-
-/// Leases whose container has no directory, and bridges without a lease: their owner was killed in between.
-fn orphaned_leases(store: &Store, guard: &Guard) -> Result<()> {
-    let networks = store.network("");
-    let failed = |e| Error::io(networks.display(), &e);
-    for network in fs::read_dir(&networks).map_err(failed)?.flatten() {
-        for lease in fs::read_dir(network.path()).map_err(failed)?.flatten() {
-            let holder = fs::read_link(lease.path()).unwrap_or_default();
-            if holder.as_os_str().is_empty()
-                || !Path::new(&store.container(&holder.to_string_lossy())).exists()
-            {
-                fs::remove_file(lease.path()).ok();
-            }
-        }
-        network::remove_if_unused(guard, &network.file_name().to_string_lossy(), &network.path())?;
-    }
-    Ok(())
 }

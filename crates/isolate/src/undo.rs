@@ -1,44 +1,55 @@
 //! What a container has, in the order in which it was made, to be taken back in the other.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use isolate_cgroups::Cgroup;
 use isolate_namespaces::Child;
-use isolate_netns::Port;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::IdRange;
-use crate::network::Lease;
+use crate::mount_points::Made;
+use crate::network::Place;
+use crate::record::Record;
+use crate::rootfs;
 use crate::store::{Entry, Store};
 
 /// Fields in the order of making. Dropping takes everything back as well as it can.
 #[derive(Debug)]
 pub(crate) struct Undo {
-    store: Store,
+    pub(crate) store: Store,
+    /// As it was written at the start.
+    pub(crate) record: Record,
     pub(crate) entry: Option<Entry>,
-    pub(crate) lease: Option<Lease>,
+    /// On networks. Others come and go while it runs.
+    pub(crate) places: Mutex<Vec<Place>>,
     pub(crate) ids: Option<IdRange>,
     /// Directories on a disk.
     pub(crate) directories: Vec<PathBuf>,
+    /// The project whose files those are.
+    pub(crate) project: Option<u32>,
+    /// Mount points in a root that stays.
+    pub(crate) made: Option<Made>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) child: Option<Child>,
-    pub(crate) port: Option<Port>,
     /// What connects an ordinary user's container.
     pub(crate) pasta: Option<Child>,
 }
 
 impl Undo {
-    pub(crate) fn new(store: Store, entry: Entry) -> Self {
+    pub(crate) fn new(store: Store, record: Record, entry: Entry) -> Self {
         Self {
             store,
+            record,
             entry: Some(entry),
-            lease: None,
+            places: Mutex::new(Vec::new()),
             ids: None,
             directories: Vec::new(),
+            project: None,
+            made: None,
             cgroup: None,
             child: None,
-            port: None,
             pasta: None,
         }
     }
@@ -53,26 +64,47 @@ impl Undo {
         if let Some(child) = self.child.take() {
             child.detach()?;
         }
-        if let Some(port) = self.port.take() {
-            drop(port.keep()); // the monitor holds the host ports, too
+        for place in self.places().drain(..) {
+            place.keep();
         }
         if let Some(cgroup) = self.cgroup.take() {
             cgroup.keep();
         }
         self.directories.clear();
-        (self.lease, self.ids, self.entry) = (None, None, None);
+        (self.made, self.project) = (None, None);
+        (self.ids, self.entry) = (None, None);
         Ok(())
+    }
+
+    pub(crate) fn places(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As it is written now.
+    pub(crate) fn read_record(&self) -> Result<Record> {
+        let state = self.store.container(&self.record.name);
+        let read = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
+        read.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{}: no record", state.display())))
+    }
+
+    pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
+        record.write(&self.store.container(&record.name))
     }
 
     /// Goes on after an error, and gives them all.
     pub(crate) fn unwind(&mut self) -> Vec<Error> {
         let mut errors = Vec::new();
+        let name = self.record.name.clone();
         let mut note = |result: Result<()>| errors.extend(result.err());
         // First the rules that lead to the container, then what runs in it: no packet for a stranger in between.
-        if let Some(port) = self.port.take() {
-            // The pair goes with the container's network namespace; to delete it would wait for the kernel.
-            note(port.remove_rules().map_err(Error::from));
-        }
+        let places = std::mem::take(&mut *self.places());
+        let places: Vec<_> = places
+            .into_iter()
+            .map(|mut place| {
+                note(place.close());
+                place
+            })
+            .collect();
         if let Some(cgroup) = &self.cgroup {
             note(cgroup.terminate().map_err(Error::from));
         }
@@ -81,11 +113,17 @@ impl Undo {
         if let Some(cgroup) = self.cgroup.take() {
             note(cgroup.remove().map_err(Error::from));
         }
+        if let Some(made) = self.made.take() {
+            note(made.remove());
+        }
         for directory in self.directories.drain(..).rev() {
             note(remove_tree(&directory));
         }
-        if let Some(lease) = self.lease.take() {
-            note(self.store.lock().and_then(|guard| lease.give_back(&guard)));
+        if let Some(project) = self.project.take() {
+            note(rootfs::release_project(project));
+        }
+        for place in places {
+            note(self.store.lock().and_then(|guard| place.leave(&self.store, &guard, &name)));
         }
         if let Some(ids) = self.ids.take() {
             note(self.store.lock().and_then(|guard| ids.give_back(&guard)));
@@ -105,7 +143,7 @@ impl Drop for Undo {
 }
 
 /// A directory with everything in it; none is no error.
-pub(crate) fn remove_tree(directory: &PathBuf) -> Result<()> {
+pub(crate) fn remove_tree(directory: &Path) -> Result<()> {
     let removed = match fs::remove_dir_all(directory) {
         // What overlayfs makes in its work directory nobody may look into, but root.
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {

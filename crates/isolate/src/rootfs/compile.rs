@@ -1,13 +1,14 @@
 //! From a [`Rootfs`] to what is made on a disk before the start, and what the container mounts.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use isolate_cgroups::Bytes;
 use isolate_namespaces::{Filesystem, Mount, Root};
-use isolate_overlay::Overlay;
+use isolate_overlay::{Overlay, Parameter};
 
-use super::{Kind, Preparation, Rootfs, Scratch, host};
+use super::{Kind, Limited, Preparation, Quota, Rootfs, Scratch, host};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::COUNT;
 
@@ -25,12 +26,20 @@ pub(crate) struct Layout {
     pub overlays: Vec<Overlay>,
     /// The root, where it is one overlay.
     pub overlay: Option<Overlay>,
+    /// The same, where it is a file system of a size on a disk.
+    pub limited: Option<Limited>,
+    /// What it may hold on the disk, by a quota.
+    pub quota: Option<Quota>,
+    /// The root, where the caller is to mount it once all is made.
+    pub early: Option<Early>,
     /// To be removed afterwards: the container's own directory on the disk,
     pub directory: Option<PathBuf>,
     /// and the work directory next to an upper layer that stays.
     pub work: Option<PathBuf>,
     /// Where to look for what a path in the root is, topmost first.
     pub layers: Vec<PathBuf>,
+    /// Where what the container writes stays.
+    pub kept: Option<PathBuf>,
     /// Whether mount points can be made.
     pub makes_mount_points: bool,
     /// Where its users are listed, topmost first.
@@ -56,6 +65,8 @@ impl Rootfs {
         match &self.kind {
             Kind::Writable(path) | Kind::ReadOnly(path) => vec![path.clone()],
             Kind::Layers(layers) => layers.clone(),
+            #[cfg(feature = "images")]
+            Kind::Image(_) => Vec::new(),
             Kind::Host => host::programs().into_iter().chain(self.with.iter().cloned()).collect(),
         }
     }
@@ -76,7 +87,7 @@ fn range_of(directory: &Path) -> Option<u32> {
 }
 
 /// `state` is the container's state directory; neither it nor the scratch need exist.
-pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path, way: Way) -> Result<Layout> {
+pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, id: &str, state: &Path, way: Way) -> Result<Layout> {
     let directory = |path: &Path| -> Result<()> {
         let metadata =
             std::fs::metadata(path).map_err(|e| Error::io(format!("rootfs {}", path.display()), &e))?;
@@ -88,9 +99,14 @@ pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path, way: Way)
     if rootfs.upper.is_some() && !matches!(rootfs.kind, Kind::Layers(_)) {
         return Err(Error::new(ErrorKind::InvalidConfig, "rootfs: an upper layer wants layers below it"));
     }
-    let scratch = match rootfs.in_memory {
-        Some(most) => in_memory(rootfs, most)?,
-        None => scratch,
+    let scratch = match (rootfs.in_memory, rootfs.on_disk) {
+        (Some(_), Some(_)) => {
+            let what = "rootfs: what is written lies in memory or on the disk, not both";
+            return Err(Error::new(ErrorKind::InvalidConfig, what));
+        }
+        (Some(most), None) => in_memory(rootfs, most)?,
+        (None, Some(most)) => on_disk(rootfs, most, id, way)?,
+        (None, None) => scratch,
     };
     if !rootfs.with.is_empty() && !matches!(rootfs.kind, Kind::Host) {
         let why = "rootfs: `with` names more of the host, for Rootfs::host()";
@@ -101,7 +117,8 @@ pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path, way: Way)
     match &rootfs.kind {
         Kind::Writable(path) => {
             directory(path)?;
-            Ok(Layout::of(way.root(Root::from(path.as_path())), vec![path.clone()], true))
+            let layout = Layout::of(way.root(Root::from(path.as_path())), vec![path.clone()], true);
+            Ok(Layout { kept: Some(path.clone()), ..layout })
         }
         Kind::ReadOnly(path) => {
             directory(path)?;
@@ -112,16 +129,38 @@ pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, state: &Path, way: Way)
             layers(bottom_up, rootfs.upper.as_deref(), scratch, way)
         }
         Kind::Host => the_host(&rootfs.with, scratch, state, way),
+        #[cfg(feature = "images")]
+        Kind::Image(source) => {
+            Err(Error::new(ErrorKind::InvalidConfig, format!("rootfs: the image {source} is not unpacked")))
+        }
     }
+}
+
+/// What would be thrown away can have a size: of layers, or of the host.
+fn is_thrown_away(rootfs: &Rootfs) -> Result<()> {
+    if rootfs.upper.is_none() && !matches!(rootfs.kind, Kind::Writable(_) | Kind::ReadOnly(_)) {
+        return Ok(());
+    }
+    let what = "rootfs: in memory, or in a place of a size, lies what would be thrown away, of layers or of the host";
+    Err(Error::new(ErrorKind::InvalidConfig, what))
+}
+
+fn on_disk(rootfs: &Rootfs, most: Bytes, id: &str, way: Way) -> Result<Scratch> {
+    is_thrown_away(rootfs)?;
+    if way.rootless {
+        let what = "rootfs: an ordinary user has no loop devices for a place of a size on the disk";
+        return Err(Error::new(ErrorKind::Unsupported, what).with_hint("Rootfs::in_memory has a size, too"));
+    }
+    if most < Bytes::mib(1) {
+        let what = format!("rootfs: {most} of a disk is not enough for a file system, 1 MiB");
+        return Err(Error::new(ErrorKind::InvalidConfig, what));
+    }
+    Ok(Scratch::limited(id, most))
 }
 
 fn in_memory(rootfs: &Rootfs, most: Bytes) -> Result<Scratch> {
     let wrong = |what: String| Err(Error::new(ErrorKind::InvalidConfig, what));
-    if rootfs.upper.is_some() || matches!(rootfs.kind, Kind::Writable(_) | Kind::ReadOnly(_)) {
-        return wrong(
-            "rootfs: in memory lies what would be thrown away, of layers or of the host".to_owned(),
-        );
-    }
+    is_thrown_away(rootfs)?;
     // For the kernel 0 is no limit.
     if most < Bytes::kib(64) {
         return wrong(format!(
@@ -136,12 +175,16 @@ impl Layout {
         Self {
             root,
             scratch: None,
+            limited: None,
+            quota: None,
+            early: None,
             mounts: Vec::new(),
             preparations: Vec::new(),
             overlays: Vec::new(),
             overlay: None,
             directory: None,
             work: None,
+            kept: None,
             users: layers.clone(),
             layers,
             makes_mount_points,
@@ -160,18 +203,21 @@ fn layers(bottom_up: &[PathBuf], upper: Option<&Path>, scratch: Scratch, way: Wa
         let work = work_next_to(upper)?;
         let overlay = plain(overlay.writable(upper, &work), way);
         seen.insert(0, upper.to_owned());
-        let filesystem = way.filesystem(&overlay, bottom_up, Some((upper, &work)), false)?;
+        let filesystem = way.filesystem(&overlay, bottom_up, false)?;
         let mut layout = Layout::of(filesystem.into(), seen, true);
+        layout.early = Early::of(&overlay, way);
         layout.range = range_of(upper).filter(|_| way.mapped);
         layout.preparations = vec![Preparation::Layer(upper.to_owned()), Preparation::Private(work.clone())];
         layout.overlay = Some(overlay.clone());
         layout.overlays.push(overlay);
         layout.work = Some(work);
+        layout.kept = Some(upper.to_owned());
         return Ok(layout);
     }
     let mut layout = Layout::of(Filesystem::tmpfs().into(), seen, true);
     layout.root = throw_away(overlay, bottom_up, &scratch, 0, &mut layout, way)?.into();
     layout.overlay = layout.overlays.first().cloned();
+    layout.early = layout.overlay.as_ref().and_then(|overlay| Early::of(overlay, way));
     layout.finish(&scratch, 1, way);
     Ok(layout)
 }
@@ -204,6 +250,32 @@ impl Layout {
         let filesystem = scratch.filesystem(pairs);
         self.scratch = if way.mapped { filesystem.map(Filesystem::outside) } else { filesystem };
         self.directory = scratch.directory().map(Path::to_owned);
+        if let Scratch::Project(directory, most) = scratch {
+            self.quota = Some(Quota { directory: directory.clone(), most: *most });
+        }
+        if let Scratch::Limited(directory, most) = scratch {
+            self.limited = Some(Limited { directory: directory.clone(), most: *most, pairs });
+        }
+    }
+}
+
+/// A root whose layers have long paths, below Linux 6.7: they go into no value of fsconfig(2). mount(2) has a page for them.
+#[derive(Debug)]
+pub(crate) struct Early {
+    overlay: Overlay,
+    way: Way,
+}
+
+impl Early {
+    fn of(overlay: &Overlay, way: Way) -> Option<Self> {
+        let too_long =
+            !way.mapped && !way.rootless && overlay.upper().is_some() && overlay.parameters().is_err();
+        too_long.then(|| Self { overlay: overlay.clone(), way })
+    }
+
+    /// Once upper and work directory are there.
+    pub(crate) fn root(&self) -> Result<Root> {
+        Ok(self.way.root(Root::from(OwnedFd::from(self.overlay.mount()?))))
     }
 }
 
@@ -224,11 +296,11 @@ fn throw_away(
     let (upper, work, made) = scratch.pair(n);
     layout.preparations.extend(made);
     let overlay = match scratch {
-        Scratch::Disk(_) => overlay.writable(&upper, &work),
-        Scratch::Memory(_) => overlay.scratch(&upper, &work),
+        Scratch::Disk(_) | Scratch::Project(..) => overlay.writable(&upper, &work),
+        Scratch::Memory(_) | Scratch::Limited(..) => overlay.scratch(&upper, &work),
     };
     let overlay = plain(overlay, way).volatile(true);
-    let filesystem = way.filesystem(&overlay, bottom_up, Some((&upper, &work)), true)?;
+    let filesystem = way.filesystem(&overlay, bottom_up, true)?;
     layout.overlays.push(overlay);
     Ok(filesystem)
 }
@@ -247,14 +319,11 @@ impl Way {
         if self.nosuid { filesystem.nosuid().nodev() } else { filesystem.nodev() }
     }
 
-    fn filesystem(
-        self,
-        overlay: &Overlay,
-        bottom_up: &[PathBuf],
-        upper: Option<(&Path, &Path)>,
-        volatile: bool,
-    ) -> Result<Filesystem> {
+    fn filesystem(self, overlay: &Overlay, bottom_up: &[PathBuf], volatile: bool) -> Result<Filesystem> {
         let plain = Filesystem::new("overlay");
+        if Early::of(overlay, self).is_some() {
+            return Ok(self.attributes(plain));
+        }
         if !self.mapped {
             let parameters = overlay.parameters()?;
             let filesystem =
@@ -266,8 +335,10 @@ impl Way {
         }
         let plain = plain.set("redirect_dir", "off").set("metacopy", "off");
         let mut filesystem = bottom_up.iter().rev().fold(plain, |filesystem, layer| filesystem.layer(layer));
-        if let Some((upper, work)) = upper {
-            filesystem = filesystem.set("upperdir", upper).set("workdir", work);
+        // As the kernel reads them: it takes a backslash for the beginning of something.
+        let own = |parameter: &Parameter| ["upperdir", "workdir"].contains(&parameter.key);
+        for parameter in overlay.parameters()?.into_iter().filter(own) {
+            filesystem = filesystem.set(parameter.key, parameter.value.unwrap_or_default());
         }
         if volatile {
             filesystem = filesystem.flag("volatile");

@@ -1,11 +1,15 @@
 //! Where a container's upper layers lie while it lives: on a disk, or in memory where the disk cannot hold one.
 
 use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use isolate_cgroups::Bytes;
 use isolate_namespaces::Filesystem;
+use isolate_overlay::Project;
+use rustix::fs::{AtFlags, Gid, Mode, Uid, chmodat, chownat, mkdirat};
 
 use super::etc;
 use crate::error::{Error, Result};
@@ -20,6 +24,10 @@ pub(crate) enum Scratch {
     Disk(PathBuf),
     /// A tmpfs that the container mounts, of at most so many bytes; it counts as its memory.
     Memory(Option<Bytes>),
+    /// A directory of the container's own, of a project that may hold so many bytes.
+    Project(PathBuf, Bytes),
+    /// A file system of at most so many bytes, in a file in this directory.
+    Limited(PathBuf, Bytes),
 }
 
 /// Something to be made on a disk before the start.
@@ -40,13 +48,25 @@ impl Scratch {
             return Self::Memory(None);
         }
         let disk = Path::new(DISK);
-        let existing = disk.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let existing = existing(disk);
         if isolate_overlay::can_hold_upper(existing) { Self::Disk(disk.join(id)) } else { Self::Memory(None) }
+    }
+
+    /// The place of a size for the container of this id: by the file system's own quotas where it has them.
+    pub(crate) fn limited(id: &str, most: Bytes) -> Self {
+        let disk = Path::new(DISK);
+        let existing = existing(disk);
+        match isolate_overlay::can_hold_upper(existing) && Project::is_supported(existing) {
+            true => Self::Project(disk.join(id), most),
+            false => Self::Limited(disk.join(id), most),
+        }
     }
 
     pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
-            Self::Disk(directory) => Some(directory),
+            Self::Disk(directory) | Self::Project(directory, _) | Self::Limited(directory, _) => {
+                Some(directory)
+            }
             Self::Memory(_) => None,
         }
     }
@@ -54,15 +74,16 @@ impl Scratch {
     /// Paths of the n-th pair, as the mounting process will find them, and what must be made for it.
     pub(crate) fn pair(&self, n: usize) -> (PathBuf, PathBuf, Vec<Preparation>) {
         let base = match self {
-            Self::Disk(directory) => directory.clone(),
-            Self::Memory(_) => PathBuf::new(),
+            Self::Disk(directory) | Self::Project(directory, _) => directory.clone(),
+            Self::Memory(_) | Self::Limited(..) => PathBuf::new(),
         };
         let (upper, work) = (base.join(format!("upper{n}")), base.join(format!("work{n}")));
         let made = match self {
-            Self::Disk(directory) => {
+            Self::Disk(directory) | Self::Project(directory, _) => {
                 let private = Preparation::Private(directory.clone());
                 vec![private, Preparation::Layer(upper.clone()), Preparation::Private(work.clone())]
             }
+            Self::Limited(directory, _) => vec![Preparation::Private(directory.clone())],
             Self::Memory(_) => Vec::new(),
         };
         (upper, work, made)
@@ -83,6 +104,90 @@ impl Scratch {
             }
             _ => None,
         }
+    }
+}
+
+/// What a container's directory and those in it may hold together.
+#[derive(Clone, Debug)]
+pub(crate) struct Quota {
+    pub directory: PathBuf,
+    pub most: Bytes,
+}
+
+/// Numbers that nobody has by hand: as those of containers' ids.
+const PROJECTS: u32 = 0x6000_0000;
+
+impl Quota {
+    pub(crate) fn words(&self) -> String {
+        format!("let {} hold {}, by a quota of a project", self.directory.display(), self.most)
+    }
+
+    /// A number that is neither another container's nor anybody else's.
+    pub(crate) fn choose(&self, taken: &[u32]) -> Result<u32> {
+        let parent = self.directory.parent().unwrap_or(Path::new("/"));
+        for _ in 0..100 {
+            let random = u32::from_str_radix(&crate::name::random()[..6], 16).unwrap_or(0);
+            let number = PROJECTS + random;
+            if !taken.contains(&number) && Project::on(existing(parent), number).is_free()? {
+                return Ok(number);
+            }
+        }
+        Err(Error::new(crate::ErrorKind::Unsupported, format!("{}: no project is free", parent.display())))
+    }
+
+    /// Once the directories are there, and nothing is in them.
+    pub(crate) fn make(&self, number: u32) -> Result<()> {
+        let project = Project::on(&self.directory, number);
+        project.limit(self.most.get())?;
+        project.assign(&self.directory)?;
+        let failed = |e: io::Error| Error::io(self.directory.display(), &e);
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            project.assign(entry.map_err(failed)?.path())?;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing is of it any more.
+pub(crate) fn release_project(number: u32) -> Result<()> {
+    Ok(Project::on(existing(Path::new(DISK)), number).limit(0)?)
+}
+
+fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
+}
+
+/// A file system of its own for upper layers, to be made by the caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Limited {
+    pub directory: PathBuf,
+    pub most: Bytes,
+    pub pairs: usize,
+}
+
+impl Limited {
+    pub(crate) fn words(&self) -> String {
+        format!("make a file system of {} in {}, on a loop device", self.most, self.directory.display())
+    }
+
+    /// Its mount, which no path leads to. The file has no name any more, so that nothing is left of it when the mount has gone.
+    pub(crate) fn make(&self, owner: Option<u32>) -> Result<OwnedFd> {
+        let file = self.directory.join("disk");
+        let mount: OwnedFd = isolate_overlay::limited(&file, self.most.get())?.into();
+        let failed = |e: io::Error| Error::io(file.display(), &e);
+        fs::remove_file(&file).map_err(failed)?;
+        let id = owner.map(|id| (Uid::from_raw(id), Gid::from_raw(id))).unzip();
+        for n in 0..self.pairs {
+            for (name, mode, id) in [("upper", 0o755, id), ("work", 0o700, (None, None))] {
+                let name = format!("{name}{n}");
+                let made = mkdirat(&mount, &*name, Mode::from_raw_mode(mode))
+                    // As if the caller had no umask.
+                    .and_then(|()| chmodat(&mount, &*name, Mode::from_raw_mode(mode), AtFlags::empty()))
+                    .and_then(|()| chownat(&mount, &*name, id.0, id.1, AtFlags::empty()));
+                made.map_err(|e| failed(e.into()))?;
+            }
+        }
+        Ok(mount)
     }
 }
 

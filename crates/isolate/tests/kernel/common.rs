@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -107,4 +108,27 @@ pub(crate) fn groups_of(name: &str) -> Vec<PathBuf> {
 pub(crate) fn link_is_there(name: &str) -> bool {
     let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
     links.lines().any(|line| line.trim_start().starts_with(&format!("{name}:")))
+}
+
+/// One that does nothing.
+pub(crate) fn idle(name: &str) -> ContainerBuilder {
+    sh("exec sleep 1000").name(name)
+}
+
+/// What a script prints in a container, if it ends well.
+pub(crate) fn tried(container: &Container, script: &str) -> Option<String> {
+    let output = container.exec("/bin/sh").args(["-c", script]).output().unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// Whether somebody answers it.
+pub(crate) fn pings(container: &Container, whom: &str) -> bool {
+    tried(container, &format!("ping -c 1 -W 2 {whom}")).is_some()
+}
+
+/// What a shell prints that must end well.
+pub(crate) fn run(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }

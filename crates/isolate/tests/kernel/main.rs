@@ -5,16 +5,22 @@
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod attacks;
+mod bandwidth;
 mod changes;
 mod common;
+mod copies;
 mod errors;
 mod exec;
 mod frozen;
+#[cfg(feature = "images")]
+mod images;
 mod init;
 mod leftovers;
 mod limits;
 mod memory;
+mod names;
 mod network;
+mod networks;
 mod origins;
 mod outcome;
 mod owner;
@@ -22,6 +28,7 @@ mod plan;
 mod rights;
 mod rootless;
 mod roots;
+mod shared_networks;
 mod state;
 mod storage;
 mod sweep;
@@ -29,3 +36,4 @@ mod terminal;
 mod threads;
 mod users;
 mod view;
+mod volumes;

@@ -77,7 +77,7 @@ fn a_full_subnet_is_an_error_that_says_so_and_one_address_less_is_none() {
         // All others are leased to it, too.
         for address in (2..=254).map(|n| Ipv4Addr::new(192, 168, 213, n)) {
             if address != free && first.address() != Some(address.into()) {
-                let lease = Path::new("/run/isolate/networks/isolate0").join(address.to_string());
+                let lease = Path::new("/run/isolate/networks/isolate0/leases").join(address.to_string());
                 symlink("first", lease).unwrap();
             }
         }
@@ -85,7 +85,8 @@ fn a_full_subnet_is_an_error_that_says_so_and_one_address_less_is_none() {
         assert_eq!(last.address(), Some(free.into()));
         let error = start("x").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InUse);
-        let full = "container `x`: bridge isolate0: all 253 addresses of 192.168.213.1/24 are taken";
+        let full = "container `x`: network `isolate0`: all 253 addresses of 192.168.213.0/24 are taken: \
+                    containers `first`, `last`";
         assert_eq!(error.to_string(), full);
         last.remove().unwrap();
         assert_eq!(start("x").unwrap().address(), Some(free.into()), "then it is free again");

@@ -46,7 +46,7 @@ fn a_plan_names_each_kind_of_step_in_its_order() {
         let mut steps = plan.steps();
         for part in [
             "lock /run/isolate/containers/planned",
-            "reserve the host port of 0.0.0.0:9000:8080/tcp",
+            "reserve the host port of 9000:8080/tcp",
             "make bridge isolate0 unless it is there, with NAT to the outside",
             "lease an address on it",
             "copy what everybody may read of /etc",
@@ -57,7 +57,7 @@ fn a_plan_names_each_kind_of_step_in_its_order() {
             "allow it no devices but its own",
             "clone the child with new namespaces: ",
             "connect the container's network namespace to the bridge",
-            "publish 0.0.0.0:9000:8080/tcp",
+            "publish 9000:8080/tcp",
             "bring the loopback device up",
             "set the host name planned",
             "make every mount private",

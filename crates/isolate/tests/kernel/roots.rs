@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use isolate::Rootfs;
+use isolate::{Rootfs, UserNamespace};
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
 use crate::common::{NEEDS, printed, sh};
@@ -87,5 +87,68 @@ fn a_directory_is_the_root_itself_writable_or_not() {
         };
         assert!(!write(Rootfs::read_only(&root)) && !root.join("file").exists());
         assert!(write(Rootfs::writable(&root)) && root.join("file").exists());
+    });
+}
+
+#[test]
+fn thirty_layers_of_long_names_are_one_root_on_every_kernel() {
+    kernel_test(BUSYBOX, || {
+        let place = scratch();
+        let layers: Vec<_> = (0..30)
+            .map(|n| {
+                let layer = place.join(format!("{n}{}", "x".repeat(70)));
+                fs::create_dir_all(layer.join("n")).unwrap();
+                fs::write(layer.join(format!("n/{n}")), "").unwrap();
+                layer
+            })
+            .collect();
+        busybox_root(&layers[0]);
+        for namespace in [UserNamespace::Auto, UserNamespace::Host] {
+            let root = || Rootfs::layers(&layers);
+            let run = |root: Rootfs| {
+                printed(sh("ls /n | wc -l; echo x > /f").rootfs(root).user_namespace(namespace))
+            };
+            assert_eq!(run(root()), "30\n");
+            let upper = place.join("upper");
+            assert_eq!(run(root().upper(&upper)), "30\n");
+            assert!(upper.join("f").exists());
+            fs::remove_dir_all(&upper).unwrap();
+        }
+    });
+}
+
+#[test]
+fn hundreds_of_layers_are_one_root_whatever_their_names_are() {
+    use std::os::unix::ffi::OsStrExt;
+    kernel_test(&[&[Need::Kernel(6, 7)], BUSYBOX].concat(), || {
+        let place = scratch();
+        let odd: [&[u8]; 5] = [b"a:b", b"a,b", b"a\\b", b"a\nb", b"a\xffb"];
+        let layers: Vec<_> = (0..500)
+            .map(|n| {
+                let name = [odd[n % 5], n.to_string().as_bytes()].concat();
+                let layer = place.join(std::ffi::OsStr::from_bytes(&name));
+                fs::create_dir_all(layer.join("n")).unwrap();
+                fs::write(layer.join(format!("n/{n}")), "").unwrap();
+                fs::write(layer.join("top"), n.to_string()).unwrap();
+                layer
+            })
+            .collect();
+        busybox_root(&layers[0]);
+        for (count, namespace) in [
+            (80, UserNamespace::Required),
+            (200, UserNamespace::Auto),
+            (200, UserNamespace::Host),
+            (499, UserNamespace::Auto),
+        ] {
+            let upper = place.join(std::ffi::OsStr::from_bytes(b"up:per,\\\n\xff"));
+            let root = || Rootfs::layers(&layers[..count]);
+            let run =
+                |root: Rootfs| printed(sh("ls /n | wc -l; cat /top").rootfs(root).user_namespace(namespace));
+            assert_eq!(run(root()), format!("{count}\n{}", count - 1), "{namespace:?}");
+            assert_eq!(run(root().upper(&upper)), format!("{count}\n{}", count - 1), "{namespace:?}, kept");
+            fs::remove_dir_all(&upper).unwrap();
+        }
+        let plan = sh("true").rootfs(Rootfs::layers(&layers[..499])).plan().unwrap().to_string();
+        assert!(plan.contains("499 layers, of which"), "{plan}");
     });
 }

@@ -62,7 +62,7 @@ fn a_state_directory_that_is_another_users_is_refused() {
 /// A record as it is written, of a container that has nothing.
 fn record(name: &str, version: u32) -> String {
     format!(
-        r#"{{"version": {version}, "name": "{name}", "owner": 1, "cgroup": "isolate-{name}-x", "scratch": null, "work": null, "network": null}}"#
+        r#"{{"version": {version}, "name": "{name}", "owner": 1, "cgroup": "isolate-{name}-x", "scratch": null, "work": null, "places": []}}"#
     )
 }
 
@@ -71,17 +71,17 @@ fn a_record_that_cannot_be_read_stays_and_so_does_what_is_its_containers() {
     kernel_test(NET, || {
         sh("true").network(Attach::bridge()).status().unwrap();
         let damaged =
-            [("empty", String::new()), ("cut", "{\"version\": 1, \"na".into()), ("new", record("new", 2))];
+            [("empty", String::new()), ("cut", "{\"version\": 2, \"na".into()), ("new", record("new", 3))];
         let place = |name: &str| Path::new(STATE).join("containers").join(name);
         let write = |name: &str, text: &str| {
             fs::create_dir(place(name)).unwrap();
             fs::write(place(name).join("record"), text).unwrap();
         };
         damaged.iter().for_each(|(name, text)| write(name, text));
-        write("old", &record("old", 1));
+        write("old", &record("old", 2));
         // The bridge is there, as long as somebody has an address on it.
-        let leases = Path::new(STATE).join("networks/isolate0");
-        fs::create_dir(&leases).unwrap();
+        let leases = Path::new(STATE).join("networks/isolate0/leases");
+        fs::create_dir_all(&leases).unwrap();
         let lease = leases.join(Ipv4Addr::new(10, 213, 7, 7).to_string());
         symlink("new", &lease).unwrap();
 

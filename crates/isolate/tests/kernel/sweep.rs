@@ -99,7 +99,7 @@ fn what_an_owner_leaves_that_is_killed_at_any_moment_of_a_start_or_a_removal_is_
 #[test]
 fn a_lease_without_a_container_and_a_bridge_without_a_lease_are_swept() {
     kernel_test(NET, || {
-        let leases = Path::new(NETWORKS).join("isolate0");
+        let leases = Path::new(NETWORKS).join("isolate0/leases");
         let ghost = leases.join(Ipv4Addr::new(10, 213, 9, 9).to_string());
         let alive = sh("sleep 100").name("alive").network(Attach::bridge()).start().unwrap();
         symlink("ghost", &ghost).unwrap();
@@ -111,7 +111,7 @@ fn a_lease_without_a_container_and_a_bridge_without_a_lease_are_swept() {
         assert!(!link_is_there("isolate0"), "and the bridge goes with it");
 
         for lease in [Some("ghost"), None] {
-            fs::create_dir(&leases).unwrap();
+            fs::create_dir_all(&leases).unwrap();
             lease.into_iter().for_each(|name| symlink(name, &ghost).unwrap());
             drop(Bridge::create("isolate0", "10.213.0.1/16".parse().unwrap()).unwrap().keep());
             assert!(link_is_there("isolate0"));
@@ -165,7 +165,7 @@ fn a_bridge_that_was_never_finished_is_swept_and_is_in_nobodys_way() {
             unfinished();
             let container = sh("sleep 100").network(Attach::bridge()).start().unwrap();
             assert!(run("ip -4 -o address show dev isolate0").contains("10.213.0.1/16"));
-            let outgoing = run("nft list set ip isolate outgoing");
+            let outgoing = run("nft list set inet isolate outgoing");
             assert!(outgoing.contains("elements"), "its name is in {outgoing}");
             container.remove().unwrap();
             assert!(!link_is_there("isolate0"));

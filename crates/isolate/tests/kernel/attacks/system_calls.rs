@@ -210,7 +210,7 @@ fn a_newcomer_cannot_be_traced_before_it_has_executed_its_program() {
         let disk = OnDisk::root();
         let root = disk.0.join("root");
         copy_of_this_program(&root);
-        std::fs::copy(root.join("bin/busybox"), root.join("last")).unwrap();
+        std::fs::copy(root.join("bin/busybox"), root.join("busybox-last")).unwrap();
         let mut container = disk
             .sh("")
             .command([
@@ -230,7 +230,7 @@ fn a_newcomer_cannot_be_traced_before_it_has_executed_its_program() {
             // One that is seized while it ends is killed with its tracer's word, or ends by itself.
             container.exec("/bin/true").status().unwrap();
         }
-        let mut last = container.exec("/last").args(["sleep", "100"]).spawn().unwrap();
+        let mut last = container.exec("/busybox-last").args(["sleep", "100"]).spawn().unwrap();
         let seen = format!("/proc/{}/root/tmp/seen", container.pid());
         crate::common::until(Duration::from_secs(60), || Path::new(&seen).exists().then_some(()));
         last.kill().unwrap();
@@ -239,8 +239,11 @@ fn a_newcomer_cannot_be_traced_before_it_has_executed_its_program() {
         container.remove().unwrap();
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         let traced: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("traced ")).collect();
-        assert!(traced.contains(&"/last"), "the control: what runs can be: {shown}");
-        assert!(traced.iter().all(|program| ["/last", "/bin/busybox", ""].contains(program)), "{traced:?}");
+        assert!(traced.contains(&"/busybox-last"), "the control: what runs can be: {shown}");
+        assert!(
+            traced.iter().all(|program| ["/busybox-last", "/bin/busybox", ""].contains(program)),
+            "{traced:?}"
+        );
     });
 }
 
@@ -277,7 +280,7 @@ fn trace() {
             if seized == 0 {
                 let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
                 println!("traced {}", program.display());
-                if program == Path::new("/last") {
+                if program == Path::new("/busybox-last") {
                     std::fs::write("/tmp/seen", "").unwrap();
                 }
                 // SAFETY: as above; let go by the end of this thread, or at once if it stops.

@@ -1,0 +1,44 @@
+//! Whether the host forwarded packets before there were networks: what was off is off again after the last.
+
+use std::fs;
+use std::io;
+
+use isolate_netns::{is_forwarding, stop_forwarding};
+
+use crate::error::{Error, Result};
+use crate::store::{Guard, Store};
+
+/// For each version of IP, what it was before the first network of that version: 0 or 1.
+const FILES: [(bool, &str); 2] = [(false, "forwarding4"), (true, "forwarding6")];
+
+/// Before a network switches it on, of IPv6 if it has that.
+pub(super) fn remember(store: &Store, _: &Guard, with_ipv6: bool) -> Result<()> {
+    for (ipv6, file) in FILES {
+        let path = store.file(file);
+        if ipv6 <= with_ipv6 && !path.exists() {
+            let was = if is_forwarding(ipv6)? { "1" } else { "0" };
+            fs::write(&path, was).map_err(|e| Error::io(path.display(), &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// After the last network.
+pub(super) fn restore(store: &Store, _: &Guard) -> Result<()> {
+    let networks = store.networks();
+    if fs::read_dir(&networks).map_err(|e| Error::io(networks.display(), &e))?.next().is_some() {
+        return Ok(());
+    }
+    for (ipv6, file) in FILES {
+        let path = store.file(file);
+        let was = match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(|e| Error::io(path.display(), &e))?,
+        };
+        if was == b"0" && is_forwarding(ipv6)? {
+            stop_forwarding(ipv6)?;
+        }
+        fs::remove_file(&path).map_err(|e| Error::io(path.display(), &e))?;
+    }
+    Ok(())
+}
