@@ -3,6 +3,7 @@
 
 mod cache;
 mod fuzz;
+mod guest;
 mod image;
 mod kernel;
 mod lint;

@@ -8,6 +8,8 @@ pub(crate) struct Place {
     pub name: String,
     pub ran: usize,
     pub failed: Vec<String>,
+    /// Failed among the others, and passed alone.
+    pub alone: Vec<String>,
     /// What was lacking, and for how many tests.
     pub missing: BTreeMap<String, usize>,
     pub seconds: u64,
@@ -32,6 +34,15 @@ impl Place {
         }
         place
     }
+
+    /// These tests failed at first, which does not count.
+    pub(crate) fn passed_alone(mut self, tests: Vec<String>) -> Self {
+        let failed = self.failed.len();
+        self.failed.retain(|test| !tests.contains(test));
+        self.ran += failed - self.failed.len();
+        self.alone = tests;
+        self
+    }
 }
 
 /// Prints the table; whether all is well.
@@ -50,6 +61,9 @@ pub(crate) fn print(places: &[Place]) -> bool {
     for place in places {
         for (need, count) in &place.missing {
             println!("{}: {count} could not run for want of {need}", place.name);
+        }
+        for test in &place.alone {
+            println!("{}: failed among the others, passed alone: {test}", place.name);
         }
         for test in &place.failed {
             println!("{}: FAILED {test}", place.name);
@@ -72,5 +86,8 @@ mod tests {
         assert_eq!((place.ran, place.failed.len()), (1, 1));
         assert_eq!(place.missing.get("program:nft"), Some(&2));
         assert!(!print(&[place]));
+        let place = Place::read("x", "RAN: a\nFAILED: d\n", 1, true).passed_alone(vec!["d".into()]);
+        assert_eq!((place.ran, place.failed.len(), place.alone.len()), (2, 0, 1));
+        assert!(print(&[place]));
     }
 }

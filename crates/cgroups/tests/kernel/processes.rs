@@ -18,24 +18,33 @@ on_either_host! {
 const BUSY: &str = "while :; do :; done";
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// The processor time that a group uses in a while.
+fn progress(group: &Cgroup) -> Duration {
+    let before = group.stats().unwrap().cpu.usage;
+    std::thread::sleep(PAUSE);
+    group.stats().unwrap().cpu.usage - before
+}
+
+fn runs(group: &Cgroup) -> bool {
+    eventually(|| progress(group) > Duration::from_millis(10))
+}
+
+/// What ran on another processor until it stopped is added to the count a moment later.
+fn stands_still(group: &Cgroup) -> bool {
+    eventually(|| progress(group) < Duration::from_millis(2))
+}
+
 fn frozen() {
     let group = Cgroup::create(unique()).unwrap();
     let mut busy = Waiting::in_group(&group, BUSY);
     busy.go();
-    let progress = || {
-        let before = group.stats().unwrap().cpu.usage;
-        std::thread::sleep(PAUSE);
-        group.stats().unwrap().cpu.usage - before
-    };
-    assert!(eventually(|| progress() > Duration::from_millis(10)), "it runs before");
+    assert!(runs(&group), "it runs before");
     group.freeze().unwrap();
-    // What ran on another processor until it stopped is added to the count a moment later.
-    std::thread::sleep(Duration::from_millis(50));
-    assert!(progress() < Duration::from_millis(2), "and not while frozen");
+    assert!(stands_still(&group), "and not while frozen");
     assert!(group.populated().unwrap());
     group.freeze().unwrap();
     group.thaw().unwrap();
-    assert!(eventually(|| progress() > Duration::from_millis(10)), "and goes on after");
+    assert!(runs(&group), "and goes on after");
     group.remove().unwrap();
 }
 
@@ -78,10 +87,9 @@ fn born_frozen() {
     group.freeze().unwrap();
     let mut busy = Waiting::in_group(&group, BUSY);
     busy.go();
-    std::thread::sleep(PAUSE);
-    assert!(group.stats().unwrap().cpu.usage < Duration::from_millis(5));
+    assert!(stands_still(&group), "it is frozen from the first");
     group.thaw().unwrap();
-    assert!(eventually(|| group.stats().unwrap().cpu.usage > Duration::from_millis(10)));
+    assert!(runs(&group), "and runs when it is thawed");
 }
 
 fn waiting() {
