@@ -82,7 +82,7 @@ fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// In memory that it shares: raw calls, and nothing of the parent's is written to.
-/// Safety: `data` is a `Limit` that lives while the parent is held.
+/// SAFETY: `data` is a `Limit` that lives while the parent is held.
 unsafe extern "C" fn child(data: *mut c_void) -> ! {
     // SAFETY: lives while the parent is held.
     let limit = unsafe { &*(data as *const Limit<'_>) };

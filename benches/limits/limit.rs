@@ -140,7 +140,7 @@ pub(crate) fn child_in(group: &impl AsFd, tasks: &[OwnedFd]) -> io::Result<()> {
 }
 
 /// In memory that it shares: raw calls.
-/// Safety: `data` is a list of descriptors that ends with -1 and lives while the parent is held.
+/// SAFETY: `data` is a list of descriptors that ends with -1 and lives while the parent is held.
 unsafe extern "C" fn child(data: *mut c_void) -> ! {
     let mut task = data as *const RawFd;
     // SAFETY: a list that ends with -1 and lives while the parent is held.

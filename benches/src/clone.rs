@@ -4,7 +4,10 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// What a child begins with. Safety: it is given what the caller of [`clone_into`] promised.
+/// What a child begins with.
+///
+/// # Safety
+/// It is given what the caller of [`clone_into`] promised.
 pub type Entry = unsafe extern "C" fn(*mut c_void) -> !;
 
 /// struct clone_args of clone3(2) as of Linux 5.7.
@@ -55,7 +58,7 @@ pub unsafe fn clone_into(
 }
 
 #[cfg(target_arch = "x86_64")]
-/// Safety: as of [`clone_into`].
+/// SAFETY: as of [`clone_into`].
 unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize {
     let ret: isize;
     // SAFETY: the child leaves this block only into `entry`; in the caller only the listed registers change.
@@ -72,7 +75,7 @@ unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize
 }
 
 #[cfg(target_arch = "aarch64")]
-/// Safety: as of [`clone_into`].
+/// SAFETY: as of [`clone_into`].
 unsafe fn clone3(args: &mut CloneArgs, entry: Entry, data: *mut c_void) -> isize {
     let ret: isize;
     // SAFETY: as above.

@@ -284,7 +284,7 @@ fn give(directory: c_long, name: &CStr) {
 }
 
 /// In memory and descriptors that it shares: raw calls, and nothing of the parent's is written to.
-/// Safety: `data` is what `run` passed, and lives while the parent is held.
+/// SAFETY: `data` is what `run` passed, and lives while the parent is held.
 unsafe extern "C" fn child(data: *mut c_void) -> ! {
     // SAFETY: lives until the parent has waited for this process.
     let limit = unsafe { &*(data as *const Limit<'_>) };

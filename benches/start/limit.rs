@@ -62,7 +62,7 @@ macro_rules! must {
     };
 }
 
-/// Safety: `data` is what `run` passed, and lives while the parent is held.
+/// SAFETY: `data` is what `run` passed, and lives while the parent is held.
 unsafe extern "C" fn child(data: *mut c_void) -> ! {
     // SAFETY: the caller's memory, which it does not touch while it is held; libc's thin wrappers only, whose errno is the caller's
     // and of no interest to it.
@@ -87,7 +87,7 @@ unsafe extern "C" fn child(data: *mut c_void) -> ! {
     }
 }
 
-/// Safety: only in the child, whose mount namespace is its own.
+/// SAFETY: only in the child, whose mount namespace is its own.
 unsafe fn mounts() {
     const SAFE: libc::c_ulong = libc::MS_NOSUID | libc::MS_NOEXEC;
     // SAFETY: literals only.
@@ -119,7 +119,7 @@ unsafe fn mounts() {
     }
 }
 
-/// Safety: as of [`mounts`]; strings that live as long as the call.
+/// SAFETY: as of [`mounts`]; strings that live as long as the call.
 unsafe fn mount(step: i32, kind: &CStr, at: &CStr, flags: libc::c_ulong, options: &CStr) {
     // SAFETY: strings that end.
     unsafe {

@@ -102,7 +102,7 @@ pub(crate) unsafe fn receive_go(socket: i32, slots: &mut [i32; SLOTS]) -> bool {
 }
 
 /// sendmsg(2) or recvmsg(2) of one part, until no signal interrupts it.
-/// Safety: what `part` and `control` point to is as long as they say, and writable where a message is received.
+/// SAFETY: what `part` and `control` point to is as long as they say, and writable where a message is received.
 unsafe fn transfer(
     number: usize,
     socket: i32,

@@ -43,7 +43,7 @@ pub(crate) unsafe fn stay(program: i32, monitor: i32, plan: (usize, usize), titl
 }
 
 /// Every child that has ended. How the program did, once it has.
-/// Safety: only in the init, whose children are nobody else's to wait for.
+/// SAFETY: only in the init, whose children are nobody else's to wait for.
 unsafe fn reap(program: i32) -> Option<Message> {
     loop {
         let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, pad, pid, uid, status

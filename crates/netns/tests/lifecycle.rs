@@ -7,7 +7,6 @@ mod lan;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
 
 use isolate_netns::{Bridge, ErrorKind, Firewall, NetworkNamespace, Publish};
 use lan::{CONTAINER, ask, bridge, container, here, neighbour, rules, run, serve};
@@ -408,48 +407,5 @@ fn what_the_machine_has_is_told() {
         assert_eq!(found.forward_dropped_by.as_deref(), Some("ip filter FORWARD"));
         assert!(found.bridge_filter);
         run("nft flush ruleset");
-    });
-}
-
-/// Prints what a container's network costs: `cargo test --release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn what_a_network_costs() {
-    kernel_test(NEEDS, || {
-        let bridge = bridge(Firewall::NfTables);
-        bridge.masquerade().unwrap();
-        let mut times: [Vec<f64>; 5] = Default::default();
-        for round in 0..200_u16 {
-            let mut begun = Instant::now();
-            let mut lap = |times: &mut Vec<f64>| {
-                times.push(begun.elapsed().as_secs_f64() * 1e6);
-                begun = Instant::now();
-            };
-            let namespace = NetworkNamespace::new().unwrap();
-            lap(&mut times[0]);
-            let port = bridge.connect(&namespace, CONTAINER, "eth0").unwrap();
-            lap(&mut times[1]);
-            port.publish((9000 + round, 80)).unwrap();
-            lap(&mut times[2]);
-            match round % 2 {
-                0 => {
-                    port.remove().unwrap();
-                    lap(&mut times[3]);
-                }
-                _ => {
-                    port.remove_rules().unwrap();
-                    lap(&mut times[4]);
-                }
-            }
-        }
-        let names = ["namespace", "connect", "publish", "remove", "remove_rules"];
-        for (name, mut times) in names.into_iter().zip(times) {
-            times.sort_by(f64::total_cmp);
-            println!(
-                "{name}: median {:.0} us, tenth percentile {:.0} us",
-                times[times.len() / 2],
-                times[times.len() / 10]
-            );
-        }
     });
 }
