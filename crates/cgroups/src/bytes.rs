@@ -15,6 +15,7 @@ use crate::{Error, Result};
 /// # Ok::<(), isolate_cgroups::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Bytes(u64);
 
 /// The units, largest first, with what a user may write for each.

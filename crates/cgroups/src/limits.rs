@@ -28,6 +28,11 @@ use crate::{Bytes, Controller};
 /// assert!(Limits::new().is_empty());
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[must_use = "limits bind nobody until a group applies them"]
 pub struct Limits {
     pub(crate) memory: Option<Bytes>,

@@ -11,6 +11,11 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What an image says of the program that is to run in it. Everything is as its author wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct Config {
     /// What is always executed, before [`command`](Self::command) or what is said in its place.
@@ -37,6 +42,11 @@ pub struct Config {
 
 /// How an image says to find out whether its program is well: `HEALTHCHECK` of a Dockerfile. What is not said is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct HealthCheck {
     /// `CMD` and a command line, `CMD-SHELL` and one text for a shell, or `NONE`.

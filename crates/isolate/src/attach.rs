@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use isolate_netns::Bandwidth;
+use serde::{Deserialize, Serialize};
 
 use crate::container::Container;
 use crate::network::{DEFAULT, Network};
@@ -26,23 +27,32 @@ use crate::origin::Origin;
 ///     .start()?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[must_use = "a description does nothing until a container is started with it"]
 pub struct Attach {
     pub(crate) mode: Mode,
     /// The network's name, on a bridge; the default one's if it is `None`.
+    #[serde(default)]
     pub(crate) named: Option<String>,
     /// At most one of each version of IP.
+    #[serde(default)]
     pub(crate) addresses: Vec<IpAddr>,
+    #[serde(default)]
     pub(crate) mac: Option<[u8; 6]>,
+    #[serde(default)]
     pub(crate) aliases: Vec<String>,
+    #[serde(default)]
     pub(crate) priority: i32,
+    #[serde(default)]
     pub(crate) bandwidth: Bandwidth,
     /// Where a shared namespace comes from.
+    #[serde(default)]
     pub(crate) origin: Option<Origin>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {
     None,
     Host,

@@ -3,6 +3,8 @@
 #[cfg(feature = "images")]
 mod image;
 mod rights;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -13,6 +15,7 @@ use std::time::Duration;
 use isolate_cgroups::Limits;
 use isolate_namespaces::{Namespace, Signal, Stdio, WindowSize};
 use isolate_netns::Publish;
+use serde::{Deserialize, Serialize};
 
 use crate::attach::{Attach, Mode};
 use crate::confinement::Confinement;
@@ -42,19 +45,38 @@ use crate::user_namespace::UserNamespace;
 ///     .start()?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+///
+/// It can be written down and read again by [serde](https://docs.rs/serde): everything but [`stdin`](Self::stdin), [`stdout`](Self::stdout) and
+/// [`stderr`](Self::stderr), and namespaces of running containers and of descriptors, which are an error. What is not said has its default; a name that is not known is an error, so
+/// that no limit is lost by a slip. What this version writes, later ones read.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let job: isolate::ContainerBuilder = serde_json::from_str(
+///     r#"{"rootfs": {"layers": ["/srv/alpine"]}, "command": ["make", "test"], "limits": {"memory": 536870912, "cpus": 1.5}}"#,
+/// )?;
+/// # let _ = job;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[must_use = "a builder does nothing until `start`, `status` or `output`"]
 pub struct ContainerBuilder {
     pub(crate) name: Option<String>,
     pub(crate) rootfs: Rootfs,
+    #[serde(with = "crate::recorded")]
     pub(crate) command: Vec<OsString>,
+    #[serde(with = "crate::recorded")]
     pub(crate) env: Vec<(OsString, OsString)>,
+    #[serde(with = "crate::recorded")]
     pub(crate) workdir: Option<PathBuf>,
     pub(crate) hostname: Option<String>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) limits: Limits,
     pub(crate) networks: Vec<Attach>,
     pub(crate) publish: Vec<Publish>,
+    /// Of a process, and written nowhere.
+    #[serde(skip)]
     pub(crate) stdio: [Option<Stdio>; 3],
     pub(crate) terminal: Option<WindowSize>,
     pub(crate) init: Option<bool>,
@@ -64,10 +86,18 @@ pub struct ContainerBuilder {
     pub(crate) user_namespace: UserNamespace,
     pub(crate) confinement: Confinement,
     pub(crate) sysctls: Vec<(String, String)>,
+    #[serde(with = "crate::recorded")]
     pub(crate) devices: Vec<PathBuf>,
     pub(crate) stop_signal: Option<Signal>,
+    pub(crate) labels: BTreeMap<String, String>,
     #[cfg(feature = "images")]
     pub(crate) image: Option<isolate_images::Config>,
+}
+
+impl Default for ContainerBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl ContainerBuilder {
@@ -94,6 +124,7 @@ impl ContainerBuilder {
             sysctls: Vec::new(),
             devices: Vec::new(),
             stop_signal: None,
+            labels: BTreeMap::new(),
             #[cfg(feature = "images")]
             image: None,
         }
@@ -210,6 +241,12 @@ impl ContainerBuilder {
     /// The signal that asks its command to end, in [`stop`](crate::Container::stop). Default: SIGTERM.
     pub fn stop_signal(mut self, signal: Signal) -> Self {
         self.stop_signal = Some(signal);
+        self
+    }
+
+    /// A label, for whoever looks for it: [`Container::list`](crate::Container::list) has them. Later ones of a key count.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
         self
     }
 

@@ -9,6 +9,7 @@ use isolate_namespaces::{
 
 #[cfg(feature = "landlock")]
 use isolate_namespaces::Landlock;
+use serde::{Deserialize, Serialize};
 
 use crate::user::{Resolved, User};
 
@@ -46,7 +47,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 const MEMLOCK: u64 = 64 << 10;
 
 /// As set by the builder.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Confinement {
     pub user: Option<User>,
     pub capabilities: Capabilities,
@@ -62,8 +64,16 @@ pub(crate) struct Confinement {
     #[cfg(feature = "landlock")]
     pub landlock: Option<Landlock>,
     pub unmasked: bool,
+    #[serde(with = "crate::recorded")]
     pub masked: Vec<PathBuf>,
+    #[serde(with = "crate::recorded")]
     pub read_only: Vec<PathBuf>,
+}
+
+impl Default for Confinement {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Confinement {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use isolate_cgroups::Bytes;
 use isolate_namespaces::{Filesystem, Propagation};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::rootfs::Way;
@@ -18,29 +19,43 @@ use crate::volume::Use;
 /// let data = Mount::volume("pgdata", "/var/lib/postgresql");
 /// # let _ = (site, tmp, data);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[must_use = "a description does nothing until a container mounts it"]
 pub struct Mount {
     what: What,
+    #[serde(with = "crate::recorded")]
     target: PathBuf,
+    #[serde(default)]
     read_only: bool,
+    #[serde(default)]
     noexec: bool,
+    #[serde(default)]
     propagation: Propagation,
+    #[serde(default = "so")]
     recursive: bool,
+    #[serde(default)]
     tmpfs: Tmpfs,
 }
 
+/// Unless something else is said.
+fn so() -> bool {
+    true
+}
+
 /// What is said of a file system in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct Tmpfs {
     size: Option<Bytes>,
     inodes: Option<u64>,
     mode: Option<u32>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum What {
-    Bind(PathBuf),
+    Bind(#[serde(with = "crate::recorded")] PathBuf),
     Tmpfs,
     /// By name, or the container's own; and whether it is filled on its first use.
     Volume(Option<String>, bool),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use isolate_namespaces::Namespace;
+use serde::{Deserialize, Serialize};
 
 use crate::container::Container;
 use crate::error::{Error, Result};
@@ -23,20 +24,24 @@ use crate::error::{Error, Result};
 ///     .start()?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 #[must_use = "a description does nothing until a container is started with it"]
 pub struct Origin(pub(crate) From);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum From {
     New,
     Host,
     /// Of a running container, with the user namespace it is in, if that is its own.
+    #[serde(skip)]
     Container {
         pid: u32,
         user: Option<[u32; 2]>,
     },
-    Path(PathBuf),
+    Path(#[serde(with = "crate::recorded")] PathBuf),
+    #[serde(skip)]
     Descriptor(Arc<OwnedFd>),
 }
 

@@ -4,6 +4,7 @@ mod compile;
 mod etc;
 mod host;
 mod scratch;
+mod written;
 
 pub(crate) use compile::{Layout, Way, compile};
 pub(crate) use scratch::{Limited, Preparation, Quota, Scratch, release_project};
@@ -11,6 +12,9 @@ pub(crate) use scratch::{Limited, Preparation, Quota, Scratch, release_project};
 use std::path::{Path, PathBuf};
 
 use isolate_cgroups::Bytes;
+use serde::{Deserialize, Serialize};
+
+use written::Written;
 
 /// A container's root file system.
 ///
@@ -24,7 +28,8 @@ use isolate_cgroups::Bytes;
 /// let host = Rootfs::host().with("/var/lib/tomcat10");
 /// # let _ = (root, kept, host);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 #[must_use = "a description does nothing until a container is started with it"]
 pub struct Rootfs {
     kind: Kind,

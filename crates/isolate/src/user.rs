@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) mod layers;
@@ -37,11 +39,14 @@ const LONGEST: usize = 255;
 /// assert!("4294967295".parse::<User>().is_err());
 /// # Ok::<(), isolate::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[must_use = "a description of a user changes nothing"]
 pub struct User {
     user: Who,
+    #[serde(default)]
     group: Option<Group>,
+    #[serde(default)]
     groups: Option<Vec<Group>>,
 }
 
@@ -52,10 +57,13 @@ pub struct User {
 /// let mixed = User::id(1000).groups([Group::from(44), Group::from("audio")]);
 /// # let _ = mixed;
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Group(Who);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A number or a text, as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 enum Who {
     Id(u32),
     Name(String),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use isolate_namespaces::{Command, IdMap, id_mappable};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{COUNT, subids};
@@ -13,7 +14,8 @@ use crate::ids::{COUNT, subids};
 /// Started by root it has a range of 65,536 ids that no other container has; files of the root and of volumes keep their owners on
 /// both sides by id-mapped mounts (mount_setattr(2)). Started by an ordinary user it always has one: root inside is that user, and
 /// where newuidmap(1) and newgidmap(1) are installed and subuid(5) lists a range for them, that range is the ids from 1 on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UserNamespace {
     /// One of its own wherever everything that it mounts can be id-mapped; the [plan](crate::Plan) says why it is not.

@@ -53,6 +53,11 @@ const LINUX: [&str; 6] = ["5.13", "5.19", "6.2", "6.7", "6.10", "6.12"];
 ///     .required_abi(4);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[must_use = "a description does nothing until a Command takes it"]
 pub struct Landlock {
     /// In the order in which they were named first.

@@ -37,6 +37,8 @@ mod resource_limit;
 #[cfg(feature = "landlock")]
 mod ruleset;
 mod seccomp;
+#[cfg(feature = "serde")]
+mod serialized;
 mod signal;
 mod spawn;
 mod stdio;

@@ -35,6 +35,7 @@ pub struct Mount {
 
 /// What becomes of mounts that are made below a bind's source or its copy later (mount_namespaces(7), "shared subtrees").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Propagation {
     /// They are seen where they are made.

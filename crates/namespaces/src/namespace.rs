@@ -4,6 +4,7 @@ use std::fmt;
 
 /// A kind of namespace (namespaces(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Namespace {
     /// The root of the control-group tree as seen from inside (cgroup_namespaces(7), Linux 4.6).

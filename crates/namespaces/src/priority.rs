@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 /// [`Resource::Rtprio`](crate::Resource::Rtprio); where the kernel groups real-time tasks (`CONFIG_RT_GROUP_SCHED`) a
 /// group without real-time budget refuses them. The others want nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Scheduler {
     /// The default, by nice values.
@@ -59,6 +60,7 @@ impl fmt::Display for Scheduler {
 ///
 /// Only some I/O schedulers look at it: bfq for all, mq-deadline for the class, none and kyber not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum IoPriority {
     /// Before all others, with a level from 0, the first, to 7. Wants CAP_SYS_ADMIN, or since Linux 5.14 CAP_SYS_NICE, in

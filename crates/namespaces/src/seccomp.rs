@@ -105,6 +105,14 @@ impl Seccomp {
         self.program.len() / size_of::<libc::sock_filter>()
     }
 
+    /// From what [`program`](Self::program) gives; none where it cannot be one for its length.
+    #[cfg(feature = "serde")]
+    pub(crate) fn of_program(bytes: &[u8]) -> Option<Self> {
+        const INSTRUCTION: usize = size_of::<libc::sock_filter>();
+        let fits = !bytes.is_empty() && bytes.len() % INSTRUCTION == 0 && bytes.len() / INSTRUCTION <= MOST;
+        fits.then(|| Self { program: bytes.into() })
+    }
+
     fn assemble(rules: &Rules) -> Self {
         let instructions = assemble::assemble(rules);
         let bytes = instructions.iter().flat_map(|instruction| {

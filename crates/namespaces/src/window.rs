@@ -15,6 +15,7 @@ use rustix::termios::{Winsize, tcgetwinsize};
 /// assert_eq!(WindowSize::default(), WindowSize::new(24, 80));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WindowSize {
     /// Lines.
     pub rows: u16,

@@ -20,6 +20,8 @@ mod port;
 mod publish;
 mod reservation;
 mod route;
+#[cfg(feature = "serde")]
+mod serialized;
 mod traffic;
 
 pub use bridge::{Bridge, BridgeBuilder};

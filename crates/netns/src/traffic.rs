@@ -31,6 +31,11 @@ const BURST: u64 = 64 << 10;
 /// assert_eq!((home.get_up(), home.get_down()), (Some(20_000_000), Some(50_000_000)));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[must_use = "a description does nothing until a port is limited with it"]
 pub struct Bandwidth {
     up: Option<u64>,

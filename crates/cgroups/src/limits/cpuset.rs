@@ -6,6 +6,11 @@ use super::Limits;
 
 /// What a group wants of the cpuset controller.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub(crate) struct Cpuset {
     pub(crate) cpus: Option<BTreeSet<u32>>,
     pub(crate) nodes: Option<BTreeSet<u32>>,
@@ -14,6 +19,7 @@ pub(crate) struct Cpuset {
 
 /// Whether a group's processors are its own: `cpuset.cpus.partition`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Partition {
     /// They are shared with the group above.

@@ -11,6 +11,11 @@ use crate::{Bytes, Error, Result};
 
 /// What a group wants of the io controller.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub(crate) struct Io {
     pub(crate) weight: Option<u32>,
     pub(crate) max: Vec<(Device, IoMax)>,
@@ -30,6 +35,7 @@ pub(crate) struct Io {
 /// assert_eq!(Device::from("/dev/sda").to_string(), "/dev/sda");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Device {
     /// A path.
     Path(PathBuf),
@@ -116,6 +122,11 @@ impl From<(u32, u32)> for Device {
 /// # Ok::<(), isolate_cgroups::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[must_use = "it binds nobody until limits take it"]
 pub struct IoMax {
     read: Option<Bytes>,

@@ -5,6 +5,11 @@ use crate::Bytes;
 
 /// What a group wants of the controllers hugetlb, misc and rdma.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub(crate) struct Others {
     /// By the size of the page.
     pub(crate) huge: Vec<(Bytes, Bytes)>,
