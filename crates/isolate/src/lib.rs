@@ -21,6 +21,7 @@ mod host;
 mod ids;
 #[cfg(feature = "images")]
 mod image;
+mod info;
 mod inside;
 mod mount;
 mod mount_points;
@@ -50,6 +51,7 @@ pub use container::Container;
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{Exec, ExecChild};
 pub use host::{Finding, Host};
+pub use info::{ContainerInfo, PlaceInfo, State};
 pub use mount::Mount;
 pub use network::{Network, NetworkBuilder, NetworkInfo, Subnet};
 pub use origin::Origin;

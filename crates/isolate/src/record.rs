@@ -1,10 +1,13 @@
 //! What there is to undo of a container, in a file: written before anything is made, read by whoever sweeps.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::{fs, io};
 
+use isolate_cgroups::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -23,6 +26,21 @@ pub(crate) struct Record {
     pub owner: u32,
     #[serde(default)]
     pub hostname: String,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub created: u64,
+    /// For a reader only, as it was described: its program and arguments,
+    #[serde(default, with = "crate::recorded")]
+    pub command: Vec<OsString>,
+    /// what its root is an image of,
+    #[serde(default)]
+    pub source: Option<String>,
+    /// its labels,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// and its limits.
+    #[serde(default)]
+    pub limits: Limits,
     /// Name of the control group.
     pub cgroup: String,
     /// Directory for the root's upper layers.
@@ -58,6 +76,11 @@ impl Record {
             name: name.to_owned(),
             owner: std::process::id(),
             hostname: name.to_owned(),
+            created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+            command: Vec::new(),
+            source: None,
+            labels: BTreeMap::new(),
+            limits: Limits::new(),
             cgroup,
             scratch: None,
             work: None,

@@ -95,6 +95,8 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
             .with_hint("run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or as an ordinary user"));
     }
     #[cfg(feature = "images")]
+    let source = builder.rootfs.source().map(|(source, _)| source.to_owned());
+    #[cfg(feature = "images")]
     let described = crate::image::bring(builder)?;
     #[cfg(feature = "images")]
     let builder = &*described.builder;
@@ -118,8 +120,12 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     let hostname = builder.hostname.as_deref().unwrap_or(name);
     hostname.clone_into(&mut record.hostname);
     record.published = published.iter().map(ToString::to_string).collect();
+    record.command.clone_from(&builder.command);
+    record.labels.clone_from(&builder.labels);
+    record.limits = with_defaults(&builder.limits);
     #[cfg(feature = "images")]
     {
+        record.source = source;
         record.image = described.kept.as_ref().map(|kept| kept.lease(&state)).transpose()?.map(Into::into);
     }
     let mut undo = claim(&store, record, &compiled)?;

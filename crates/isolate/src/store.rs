@@ -10,6 +10,7 @@
 //! /run/isolate/ids/BASE                  the same for 65,536 user and group ids from BASE on
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -137,6 +138,20 @@ impl Store {
             .flatten()
             .filter_map(|entry| Record::read(&entry.path()).ok().flatten())
             .collect()
+    }
+
+    /// The names of the containers whose lock nobody holds.
+    pub(crate) fn unowned(&self, _: &Guard) -> Result<BTreeSet<String>> {
+        let directory = self.root.join("containers");
+        let failed = |e| Error::io(directory.display(), &e);
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(&directory).map_err(failed)?.flatten() {
+            let lock = File::open(entry.path().join("lock"));
+            if lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_ok()) {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
     }
 
     /// The containers whose lock nobody holds, each locked now, with what is known of it.

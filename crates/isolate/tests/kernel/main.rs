@@ -14,6 +14,7 @@ mod exec;
 mod frozen;
 #[cfg(feature = "images")]
 mod images;
+mod info;
 mod init;
 mod leftovers;
 mod limits;

@@ -1,0 +1,211 @@
+//! What containers there are, seen from any process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+
+use isolate_cgroups::{Cgroup, Limits};
+use isolate_netns::Publish;
+use serde::Serialize;
+
+use crate::container::Container;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name;
+use crate::network::PlaceRecord;
+use crate::record::Record;
+use crate::store::Store;
+
+/// What a container is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum State {
+    /// It is being made, or taken back: no process of it runs.
+    Created,
+    /// Its processes run.
+    Running,
+    /// They stand still: [`Container::pause`].
+    Paused,
+    /// It has ended, and nobody owns what is left of it: the next [`sweep`](crate::sweep()) takes that back.
+    Ended,
+}
+
+/// As Docker shows them: `running`.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+/// A container, as any process of its user sees it.
+///
+/// With [serde](https://docs.rs/serde) it can be written, as JSON for one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ContainerInfo {
+    /// Its name.
+    pub name: String,
+    /// Twelve hexadecimal digits that no other has.
+    pub id: String,
+    /// What it is doing.
+    pub state: State,
+    /// Its first process in the caller's pid namespace, while there is one. For display: to signal it, use the container.
+    pub pid: Option<u32>,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// Its program and arguments.
+    #[serde(serialize_with = "crate::recorded::serialize")]
+    pub command: Vec<OsString>,
+    /// What its root is an image of.
+    pub image: Option<String>,
+    /// Its host name.
+    pub hostname: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its places on networks, by the network's name.
+    pub networks: BTreeMap<String, PlaceInfo>,
+    /// Its published ports.
+    pub published: Vec<Publish>,
+    /// The volumes that it uses, by name.
+    pub volumes: Vec<String>,
+    /// Its limits, as they were said; those of a [`Container::update`] that another process made are not here.
+    pub limits: Limits,
+    /// Its control group, below the mount points of their file systems.
+    pub cgroup: String,
+}
+
+/// A container's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PlaceInfo {
+    /// Its interface inside.
+    pub interface: String,
+    /// Its addresses: one of IPv4, and perhaps one of IPv6.
+    pub addresses: Vec<IpAddr>,
+    /// Other names that it is found by there.
+    pub aliases: Vec<String>,
+}
+
+impl Container {
+    /// All containers of this user, whoever started them, by name: as `docker ps`. Those that nobody owns any more are among them until they are swept.
+    ///
+    /// ```no_run
+    /// use isolate::{Container, State};
+    /// # fn main() -> isolate::Result<()> {
+    /// for container in Container::list()? {
+    ///     if container.labels.get("tier").is_some_and(|tier| tier == "web") && container.state == State::Running {
+    ///         println!("{} {:?}", container.name, container.networks);
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What the state directory cannot be read for.
+    pub fn list() -> Result<Vec<ContainerInfo>> {
+        let store = Store::open()?;
+        let guard = store.lock()?;
+        let mut all = store.records();
+        let dead = store.unowned(&guard)?;
+        drop(guard);
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all.into_iter().map(|record| ContainerInfo::of(&record, dead.contains(&record.name))).collect())
+    }
+
+    /// One container of this user by its name, whoever started it: as `docker inspect`. [`list`](Self::list) has all.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound).
+    pub fn find(name: impl AsRef<str>) -> Result<ContainerInfo> {
+        let (store, name) = (Store::open()?, name.as_ref());
+        name::check(name)?;
+        let guard = store.lock()?;
+        let state = store.container(name);
+        let record = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
+        let dead = store.unowned(&guard)?;
+        drop(guard);
+        let record = record.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("container `{name}`: there is none of that name"))
+                .with_hint("Container::list tells which there are")
+        })?;
+        Ok(ContainerInfo::of(&record, dead.iter().any(|other| other == name)))
+    }
+
+    /// What it is, as any process sees it: [`find`](Self::find) by its name.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let container = isolate::Container::builder().command(["sleep", "9"]).start()?;
+    /// println!("{}", serde_json::to_string_pretty(&container.inspect()?)?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What its record cannot be read for.
+    pub fn inspect(&self) -> Result<ContainerInfo> {
+        Self::find(self.name())
+    }
+}
+
+impl ContainerInfo {
+    fn of(record: &Record, dead: bool) -> Self {
+        let group = Cgroup::open(&record.cgroup).ok();
+        let now = group.as_ref().and_then(|group| group.watch_state().and_then(|state| state.read()).ok());
+        let state = match now {
+            _ if dead => State::Ended,
+            Some(now) if now.frozen && now.populated => State::Paused,
+            Some(now) if now.populated => State::Running,
+            _ => State::Created,
+        };
+        Self {
+            name: record.name.clone(),
+            id: record.id().to_owned(),
+            state,
+            pid: group.and_then(|group| first_process(&group)),
+            created: record.created,
+            command: record.command.clone(),
+            image: record.source.clone(),
+            hostname: record.hostname.clone(),
+            labels: record.labels.clone(),
+            networks: record
+                .places
+                .iter()
+                .map(|place| (place.network.clone(), PlaceInfo::of(place)))
+                .collect(),
+            published: record.published.iter().filter_map(|text| text.parse().ok()).collect(),
+            volumes: record.volumes.clone(),
+            limits: record.limits.clone(),
+            cgroup: record.cgroup.clone(),
+        }
+    }
+}
+
+impl PlaceInfo {
+    fn of(place: &PlaceRecord) -> Self {
+        Self {
+            interface: place.interface.clone(),
+            addresses: place.addresses.clone(),
+            aliases: place.aliases.clone(),
+        }
+    }
+}
+
+/// The one that is process 1 of its pid namespace: the last number of `NSpid` (proc_pid_status(5)). Of a container in somebody else's pid
+/// namespace, its oldest process.
+fn first_process(group: &Cgroup) -> Option<u32> {
+    let mut pids = group.pids().ok()?;
+    pids.sort_unstable();
+    let is_first = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.is_some_and(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
+    };
+    pids.iter().copied().find(is_first).or_else(|| pids.first().copied())
+}
