@@ -294,4 +294,21 @@ mod tests {
         assert_eq!(limits.get_pids(), Some(9));
         assert_eq!(limits.get_oom_group(), Some(false));
     }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn limits_are_read_as_they_were_written_and_a_slip_is_an_error() {
+        let limits = Limits::new()
+            .memory(Bytes::mib(1))
+            .cpus(1.5)
+            .cpu_burst(Duration::from_millis(20))
+            .cpuset([0, 2])
+            .io_max("/dev/sda", crate::IoMax::new().read(Bytes::mib(9)))
+            .huge_pages(Bytes::mib(2), Bytes::mib(4));
+        let text = serde_json::to_string(&limits).unwrap();
+        assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), limits);
+        assert_eq!(serde_json::from_str::<Limits>("{}").unwrap(), Limits::new());
+        assert_eq!(serde_json::from_str::<Limits>("{\"memory\": 4096}").unwrap(), Limits::new().memory(4096));
+        serde_json::from_str::<Limits>("{\"memroy\": 4096}").unwrap_err();
+    }
 }

@@ -21,3 +21,28 @@ macro_rules! as_text {
 }
 
 as_text!(Cidr, Publish);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Bandwidth;
+
+    fn again<T: Serialize + for<'de> Deserialize<'de> + PartialEq + std::fmt::Debug>(value: T, text: &str) {
+        assert_eq!(serde_json::to_string(&value).unwrap(), text);
+        assert_eq!(serde_json::from_str::<T>(text).unwrap(), value);
+    }
+
+    #[test]
+    fn values_are_read_as_they_were_written() {
+        again("10.0.0.1/24".parse::<Cidr>().unwrap(), "\"10.0.0.1/24\"");
+        again("fd00::/64".parse::<Cidr>().unwrap(), "\"fd00::/64\"");
+        again("127.0.0.1:53:5353/udp".parse::<Publish>().unwrap(), "\"127.0.0.1:53:5353/udp\"");
+        again("[::1]:8000-8009:80-89/tcp".parse::<Publish>().unwrap(), "\"[::1]:8000-8009:80-89/tcp\"");
+        again(Bandwidth::new().up(5_000_000), "{\"up\":5000000,\"down\":null}");
+        for wrong in ["\"10.0.0.1/33\"", "\"\"", "24"] {
+            serde_json::from_str::<Cidr>(wrong).unwrap_err();
+        }
+        serde_json::from_str::<Publish>("\"9000:\"").unwrap_err();
+        serde_json::from_str::<Bandwidth>("{\"upp\":1}").unwrap_err();
+    }
+}
