@@ -35,8 +35,9 @@ use crate::{Cidr, Error, ErrorKind, NetworkNamespace, Result};
 /// nor they the host, in any [mode](MacvlanMode): macvlans are made so. For what a bridge protects from, use a
 /// [`Bridge`](crate::Bridge).
 ///
-/// The parent is an Ethernet link of the calling thread's network namespace; none of its settings is changed. Wireless ones refuse other
-/// MAC addresses than their own, and so do many virtual machines' networks.
+/// The parent is an Ethernet link of the calling thread's network namespace; none of its settings is changed. One that cannot filter by
+/// several MAC addresses (a veth, some drivers) the kernel lets receive everything as long as it carries macvlans. Wireless ones refuse
+/// other MAC addresses than their own, and so do many virtual machines' networks.
 ///
 /// ```no_run
 /// use isolate_netns::{Endpoint, Macvlan, NetworkNamespace};
