@@ -89,7 +89,7 @@ fn two_of_a_parent_reach_one_another_and_the_lan_but_not_the_host() {
     kernel_test(NEEDS, || {
         let machine = machine();
         run("ip address add fd00:2::1/64 dev lan0 nodad");
-        let parent = || run("ip -o link show lan0") + &run("ip address show lan0") + &run("ip route");
+        let parent = || run("ip -o link show lan0") + &run("ip -4 address show lan0") + &run("ip route");
         let (before, links) = (parent(), run("ip -o link").lines().count());
         let (one, two) = (container(&network(), 11), container(&network(), 12));
         assert_eq!(reaches(&one, 12), [true, true]);
