@@ -17,6 +17,7 @@ mod images;
 mod init;
 mod leftovers;
 mod limits;
+mod macvlan;
 mod memory;
 mod names;
 mod network;
