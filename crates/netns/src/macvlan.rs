@@ -192,7 +192,7 @@ impl Macvlan {
             _ => error,
         })?;
         let (parent, interface) = (self.parent.clone(), endpoint.interface.clone());
-        Ok(MacvlanPort { parent, interface, index, mac, addresses: endpoint.addresses() })
+        Ok(MacvlanPort { home, parent, interface, index, mac, addresses: endpoint.addresses() })
     }
 
     /// Makes the link, from the host's side.

@@ -112,7 +112,8 @@ impl NetworkBuilder {
     /// containers. They find one another by `/etc/hosts`, and ask the host's resolvers for other names.
     ///
     /// **The host holds none of its packets:** the LAN reaches all that listens in a container, nothing can be published, no bandwidth
-    /// limited, no forged address dropped; `internal` takes the default route away and no more. The host and its containers do not reach
+    /// limited, no forged address dropped (a container has no capability to forge one, unless it is given `CAP_NET_RAW` or
+    /// `CAP_NET_ADMIN`); `internal` takes the default route away and no more. The host and its containers do not reach
     /// one another by that link. What is published by another network is answered by the default route: that should be the bridge's then,
     /// by its [priority](crate::Attach::priority).
     ///
@@ -154,7 +155,8 @@ impl NetworkBuilder {
     /// - [`AlreadyExists`](ErrorKind::AlreadyExists): there is one of that name.
     /// - [`InvalidConfig`](ErrorKind::InvalidConfig): a gateway or a range outside of its subnet, two subnets of one version; of a macvlan
     ///   network no subnet, or what the host would have to do for it.
-    /// - [`InUse`](ErrorKind::InUse): the subnet overlaps a route of the host or another network, and which; the parent carries something else.
+    /// - [`InUse`](ErrorKind::InUse): the subnet overlaps a route of the host or another network, and which; of a macvlan network a bridge's,
+    ///   or that of another on the same parent; the parent carries something else.
     /// - [`NotFound`](ErrorKind::NotFound): there is no such parent.
     /// - [`Unsupported`](ErrorKind::Unsupported): the kernel has no bridges, or no macvlans.
     /// - [`PermissionDenied`](ErrorKind::PermissionDenied) for an ordinary user.

@@ -110,8 +110,8 @@ impl Container {
     /// ```
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if it is not on that network; [`Unsupported`](ErrorKind::Unsupported) on a macvlan network; else as
-    /// [`Port::limit`](isolate_netns::Port::limit).
+    /// [`NotFound`](ErrorKind::NotFound) if it is not on that network; [`Unsupported`](ErrorKind::Unsupported) on a macvlan network; else
+    /// as [`Port::limit`](isolate_netns::Port::limit).
     pub fn limit_network(&self, network: &str, bandwidth: Bandwidth) -> Result<()> {
         self.limit_now(network, bandwidth).map_err(|e| self.said(e))
     }

@@ -31,7 +31,8 @@ pub enum MacvlanMode {
     /// All that they send leaves by the parent; they reach one another by a switch that sends back to where a packet came from (802.1Qbg).
     Vepa,
     /// One alone has the parent, with the parent's MAC address: what comes in is the container's, and the host gets nothing by that link
-    /// any more. The parent is not made promiscuous (`nopromisc`).
+    /// any more. The parent is not made promiscuous (`nopromisc`). Who has `CAP_NET_ADMIN` inside changes the parent's MAC address with its
+    /// own.
     Passthru,
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use crate::home::Home;
 use crate::namespace::run_in;
@@ -15,6 +16,7 @@ use crate::{Error, ErrorKind, Problem, Result};
 /// moved out of that namespace, by who has `CAP_NET_ADMIN` there, is not found any more.
 #[derive(Debug)]
 pub struct MacvlanPort {
+    pub(super) home: Arc<Home>,
     pub(super) parent: String,
     pub(super) interface: String,
     /// In the namespace: names can be changed inside.
@@ -81,9 +83,8 @@ impl MacvlanPort {
     /// # Errors
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) without `CAP_SYS_ADMIN`; what the kernel refused.
     pub fn check(&self, namespace: &impl AsFd) -> Result<Vec<Problem>> {
-        let home = Home::of_this_thread()?;
         let mut problems = Vec::new();
-        match super::parent(&home, &self.parent) {
+        match super::parent(&self.home, &self.parent) {
             Ok(parent) if parent.up => {}
             Ok(_) => problems.push(Problem::Down(format!("link {}, the parent", self.parent))),
             Err(error) if error.kind() == ErrorKind::NotFound => {
