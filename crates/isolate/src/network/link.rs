@@ -76,10 +76,10 @@ impl Link {
         match self {
             Self::Bridge(_, port) => Ok(port.as_ref().map_or(Ok(()), Port::repair)?),
             Self::Macvlan(lan, Some(port)) => {
-                if let Some(namespace) = inside()? {
-                    if !port.is_there(&namespace)? {
-                        *port = lan.attach(&namespace, &record.endpoint())?;
-                    }
+                if let Some(namespace) = inside()?
+                    && !port.is_there(&namespace)?
+                {
+                    *port = lan.attach(&namespace, &record.endpoint())?;
                 }
                 Ok(())
             }
