@@ -114,7 +114,7 @@ impl Macvlan {
     }
 
     /// Makes a macvlan of the parent in the namespace: named, with MAC address and addresses, up; the loopback, too. Default routes lead
-    /// by the [gateways](Self::gateway), with the endpoint's metric. It works as soon as the parent is up.
+    /// by the [gateways](Self::gateway), with the endpoint's metric. It works once the parent is up.
     ///
     /// The MAC address is `02:42` and the address, unless the endpoint says one; in mode `passthru` it is the parent's.
     ///
@@ -162,7 +162,7 @@ impl Macvlan {
         let configure = |inside: &mut Route| {
             refuse_advertisements(name, own.len() > 1)?;
             inside.configure(name, &own, &gateways, metric)?;
-            settle(inside, name, &parent)?;
+            settle(inside, name, &own, &parent)?;
             inside.index(name)?.ok_or_else(|| Error::os(format!("link {name}"), libc::ENODEV))
         };
         let said = (self.mode != MacvlanMode::Passthru).then_some(mac);
@@ -357,13 +357,26 @@ fn refuse_advertisements(name: &str, ipv6: bool) -> Result<()> {
     if ipv6 { write("disable_ipv6") } else { Ok(()) }
 }
 
-/// The first packet is not to be lost. A parent that is down is not waited for.
-fn settle(inside: &mut Route, name: &str, parent: &Parent) -> Result<()> {
+/// The first packet is not to be lost: the link is seen to have a carrier, and neighbours who ask for an address of IPv6 are heard, which
+/// the kernel sees to in the background. A parent that is down is not waited for.
+fn settle(inside: &mut Route, name: &str, own: &[Cidr], parent: &Parent) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(1);
-    while parent.operational && !inside.is_operational(name)? && Instant::now() < end {
+    while parent.operational
+        && Instant::now() < end
+        && !(inside.is_operational(name)? && own.iter().all(|own| is_asked_for(name, own.address())))
+    {
         thread::sleep(Duration::from_micros(200));
     }
     Ok(())
+}
+
+/// Whether the link listens to the group that this address is asked for by (RFC 4291, 2.7.1), as `/proc/net/igmp6` has it.
+fn is_asked_for(name: &str, address: IpAddr) -> bool {
+    let IpAddr::V6(address) = address else { return true };
+    let [.., b, c, d] = address.octets();
+    let group = format!("ff0200000000000000000001ff{b:02x}{c:02x}{d:02x}");
+    let listens = |line: &str| line.split_whitespace().skip(1).take(2).eq([name, &group]);
+    fs::read_to_string("/proc/thread-self/net/igmp6").map_or(true, |all| all.lines().any(listens))
 }
 
 /// The link-local address of a MAC address (RFC 4291, appendix A).

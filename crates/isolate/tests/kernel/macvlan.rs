@@ -68,7 +68,7 @@ fn links() -> usize {
 fn containers_of_a_lan_find_one_another_by_name_and_the_rest_by_its_router() {
     kernel_test(LAN, || {
         let router = router();
-        run("sysctl -qw net.ipv4.ip_forward=0");
+        run("echo 0 > /proc/sys/net/ipv4/ip_forward");
         let before = links();
         let net = lan("lan").create().unwrap();
         let info = net.inspect().unwrap();
@@ -293,7 +293,8 @@ fn a_parent_that_goes_is_told_and_in_nobodys_way_and_its_macvlans_are_made_again
         one.repair_network().unwrap();
         assert_eq!(said(&one), Vec::<String>::new());
         net.connect(&two).unwrap();
-        assert!(pings(&one, "two") && pings(&one, "198.51.100.1"));
+        let reached = || (pings(&one, "two") && pings(&one, "198.51.100.1")).then_some(());
+        assert!(until(Duration::from_secs(10), reached).is_some());
         run("ip link del lan0");
         drop((one, two));
         net.remove().unwrap();
