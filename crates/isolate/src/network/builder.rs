@@ -197,7 +197,7 @@ impl NetworkBuilder {
         let made = owner(&directory).and_then(|lock| {
             record.write(&directory)?;
             if let Link::Macvlan(lan, _) = up(&store, &guard, &record)? {
-                lan.check()?;
+                macvlan::patiently(|| lan.check())?;
             }
             names::begin(&store, &guard, &record).map(|()| lock)
         });

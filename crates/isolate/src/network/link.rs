@@ -3,6 +3,7 @@
 use isolate_netns::{Bandwidth, Bridge, Counted, Macvlan, MacvlanPort, NetworkNamespace, Port, Problem};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::macvlan::patiently;
 use crate::network::place::{PlaceRecord, bridge};
 use crate::network::record::NetworkRecord;
 use crate::store::Store;
@@ -38,7 +39,7 @@ impl Link {
                 }
                 *place = Some(port);
             }
-            Self::Macvlan(lan, place) => *place = Some(lan.attach(namespace, &record.endpoint())?),
+            Self::Macvlan(lan, place) => *place = Some(attach(lan, record, namespace)?),
         }
         Ok(())
     }
@@ -79,7 +80,7 @@ impl Link {
                 if let Some(namespace) = inside()?
                     && !port.is_there(&namespace)?
                 {
-                    *port = lan.attach(&namespace, &record.endpoint())?;
+                    *port = attach(lan, record, &namespace)?;
                 }
                 Ok(())
             }
@@ -114,6 +115,10 @@ impl Link {
             drop(port.keep());
         }
     }
+}
+
+fn attach(lan: &Macvlan, record: &PlaceRecord, namespace: &NetworkNamespace) -> Result<MacvlanPort> {
+    patiently(|| lan.attach(namespace, &record.endpoint()))
 }
 
 fn running(inside: Inside<'_>) -> Result<NetworkNamespace> {

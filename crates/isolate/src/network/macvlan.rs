@@ -1,6 +1,10 @@
 //! Networks of the driver macvlan: containers are machines of the LAN that a link of the host leads to.
 
-use isolate_netns::{Bandwidth, Firewall, Macvlan, MacvlanMode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use isolate_netns::{Bandwidth, ErrorKind as NetErrorKind, Firewall, Macvlan, MacvlanMode};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -61,6 +65,24 @@ pub(super) fn check_bandwidth(network: &str, bandwidth: Bandwidth) -> Result<()>
 /// Two of one LAN would lease the same addresses.
 pub(super) fn shares_addresses(one: &Parent, other: Option<&Parent>) -> bool {
     other.is_none_or(|other| other.link == one.link)
+}
+
+/// What had an address before may have its MAC address still, or the parent for itself: the kernel deletes a macvlan with its namespace,
+/// in the background.
+pub(super) fn patiently<T>(mut attempt: impl FnMut() -> isolate_netns::Result<T>) -> Result<T> {
+    const MOMENT: Duration = Duration::from_secs(5);
+    const TAKEN: [Errno; 2] = [Errno::ADDRINUSE, Errno::INVAL];
+    let taken = |e: &isolate_netns::Error| {
+        let errno = TAKEN.iter().any(|errno| e.raw_os_error() == Some(errno.raw_os_error()));
+        errno && e.kind() == NetErrorKind::Conflict
+    };
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(e) if taken(&e) && begun.elapsed() < MOMENT => thread::sleep(Duration::from_millis(5)),
+            result => return Ok(result?),
+        }
+    }
 }
 
 fn refused(what: &str) -> Error {

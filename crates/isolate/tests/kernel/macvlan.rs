@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use isolate::netns::NetworkNamespace;
@@ -298,6 +299,34 @@ fn a_parent_that_goes_is_told_and_in_nobodys_way_and_its_macvlans_are_made_again
         run("ip link del lan0");
         drop((one, two));
         net.remove().unwrap();
+    });
+}
+
+#[test]
+fn an_address_is_had_again_at_once_though_the_link_that_had_it_goes_later() {
+    kernel_test(LAN, || {
+        let router = router();
+        for mode in [MacvlanMode::Bridge, MacvlanMode::Passthru] {
+            let net = lan("lan").macvlan_mode(mode).create().unwrap();
+            let address = IpAddr::from([192, 0, 2, 9]);
+            let start = || idle("again").network(Attach::to(&net).address(address)).start();
+            for _ in 0..3 {
+                let before = start().unwrap();
+                // The kernel takes namespaces down in the background.
+                let namespace = NetworkNamespace::of_pid(before.pid()).unwrap();
+                before.remove().unwrap();
+                let later = thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(500));
+                    drop(namespace);
+                });
+                let again = start().unwrap();
+                let reached = || pinged(&router, address).then_some(());
+                assert!(until(Duration::from_secs(5), reached).is_some(), "{mode}");
+                again.remove().unwrap();
+                later.join().unwrap();
+            }
+            net.remove().unwrap();
+        }
     });
 }
 

@@ -11,9 +11,10 @@ use crate::{Error, ErrorKind, Problem, Result};
 
 /// A namespace's macvlan: see [`Macvlan::attach`](crate::Macvlan::attach).
 ///
-/// The link is the namespace's and goes with it: on the host there is nothing to remove, and dropping this does nothing. It does not hold
-/// the namespace, which would go on answering on the LAN when all in it have ended; what looks inside is told which it is. A link that was
-/// moved out of that namespace, by who has `CAP_NET_ADMIN` there, is not found any more.
+/// The link is the namespace's and goes with it: on the host there is nothing to remove, and dropping this does nothing. The kernel takes a
+/// namespace down in the background: until then the MAC address is taken. A port does not hold the namespace, which would go on answering
+/// on the LAN when all in it have ended; what looks inside is told which it is. A link that was moved out of that namespace, by who has
+/// `CAP_NET_ADMIN` there, is not found any more.
 #[derive(Debug)]
 pub struct MacvlanPort {
     pub(super) home: Arc<Home>,
