@@ -130,7 +130,7 @@ mod tests {
         let text = serde_json::to_string(&network()).unwrap();
         assert!(text.contains(r#""parent":{"link":"lan0","mode":"vepa"}"#), "{text}");
         assert_eq!(serde_json::from_str::<NetworkRecord>(&text).unwrap(), network());
-        let before = text.replace(r#""parent":{"link":"lan0","mode":"vepa"},"#, "");
+        let before = text.replace(r#","parent":{"link":"lan0","mode":"vepa"}"#, "");
         assert_ne!(before, text);
         assert_eq!(serde_json::from_str::<NetworkRecord>(&before).unwrap().parent, None);
     }
