@@ -9,11 +9,11 @@ use std::time::Duration;
 use isolate::netns::NetworkNamespace;
 use isolate::{
     Attach, Bandwidth, Container, ErrorKind, Firewall, MacvlanMode, Network, NetworkBuilder, NetworkDriver,
-    Publish,
+    Publish, UserNamespace,
 };
 use testkit::{Need, kernel_test};
 
-use crate::common::{NET, SERVER, get, idle, pings, run, sh, tried, until, wait_for};
+use crate::common::{NET, OnDisk, SERVER, get, idle, pings, run, sh, tried, until, wait_for};
 
 const LAN: &[Need] = &[
     Need::Root,
@@ -80,7 +80,6 @@ fn containers_of_a_lan_find_one_another_by_name_and_the_rest_by_its_router() {
         let one = idle("one").network(&net).start().unwrap();
         let fixed = Attach::to(&net).address([192, 0, 2, 9]).mac([2, 0, 0, 0, 0, 9]).alias("second");
         let two = sh(SERVER).name("two").network(fixed).start().unwrap();
-        assert!(!tried(&one, "cat /proc/self/uid_map").unwrap().contains("4294967295"), "a user namespace");
         assert!(pings(&one, "two") && pings(&two, "one") && pings(&one, "second"));
         let [four, six] = two.addresses()[..] else { panic!("{:?}", two.addresses()) };
         assert_eq!(four, IpAddr::from([192, 0, 2, 9]));
@@ -118,6 +117,21 @@ fn containers_of_a_lan_find_one_another_by_name_and_the_rest_by_its_router() {
         net.remove().unwrap();
         assert_eq!(links(), before);
         assert!(std::fs::read_dir("/run/isolate/networks").unwrap().next().is_none());
+    });
+}
+
+#[test]
+fn a_container_with_a_user_namespace_of_its_own_is_on_a_lan_too() {
+    kernel_test(LAN, || {
+        let router = router();
+        let (net, disk) = (lan("lan").create().unwrap(), OnDisk::root());
+        let own = disk.sh("exec sleep 1000").user_namespace(UserNamespace::Required);
+        let one = own.network(&net).start().unwrap();
+        assert!(one.root_outside().is_some());
+        assert!(one.addresses().iter().all(|address| pinged(&router, *address)));
+        assert_eq!(one.check_network().unwrap(), []);
+        net.disconnect(&one).unwrap();
+        assert!(!pinged(&router, one.addresses()[0]));
     });
 }
 
