@@ -28,6 +28,8 @@ pub enum Need {
     Iptables,
     /// `veth`: the kernel has veth pairs.
     Veth,
+    /// `macvlan`: the kernel has macvlans.
+    Macvlan,
     /// `kernel-6.5`: at least this kernel.
     Kernel(u32, u32),
     /// `program:NAME`: a program in `PATH` (or `/usr/sbin`, `/sbin`), or at this absolute path.
@@ -57,6 +59,7 @@ impl fmt::Display for Need {
             Self::NfTables => f.write_str("nf_tables"),
             Self::Iptables => f.write_str("iptables"),
             Self::Veth => f.write_str("veth"),
+            Self::Macvlan => f.write_str("macvlan"),
             Self::Kernel(major, minor) => write!(f, "kernel-{major}.{minor}"),
             Self::Program(name) => write!(f, "program:{name}"),
             Self::BaseRoot => f.write_str("base"),
@@ -83,6 +86,7 @@ impl Need {
             Self::NfTables => netlink::tables().is_ok(),
             Self::Iptables => program("iptables-restore"),
             Self::Veth => sys::on_thread_in_new_world(|| netlink::add_link("veth").is_ok()) == Some(true),
+            Self::Macvlan => sys::on_thread_in_new_world(|| netlink::knows_link("macvlan")) == Some(true),
             Self::Kernel(major, minor) => kernel() >= (*major, *minor),
             Self::Program(name) => program(name),
             Self::BaseRoot => rootfs("base").is_some(),

@@ -32,6 +32,11 @@ pub(crate) fn add_link(kind: &str) -> io::Result<()> {
     receive(&socket, |_, _| ())
 }
 
+/// Whether the kernel knows links of this kind: of one that wants a parent, EINVAL says so.
+pub(crate) fn knows_link(kind: &str) -> bool {
+    add_link(kind).err().is_none_or(|error| error.raw_os_error() == Some(libc::EINVAL))
+}
+
 struct Object {
     family: &'static str,
     attributes: Vec<(u16, Vec<u8>)>,

@@ -92,7 +92,7 @@ impl Attach {
         Self::of(Mode::Bridge)
     }
 
-    /// A user-defined network. Containers on it find one another by name.
+    /// A user-defined network: a bridge, or a [macvlan](crate::NetworkBuilder::macvlan). Containers on it find one another by name.
     #[doc(alias = "network")]
     pub fn to(network: &Network) -> Self {
         Self::named(network.name())
@@ -144,7 +144,7 @@ impl Attach {
         Self::of(Mode::Pasta)
     }
 
-    /// This address instead of the next free one, on a bridge; of IPv4, and once more of IPv6 where the network has both.
+    /// This address instead of the next free one, on a network; of IPv4, and once more of IPv6 where the network has both.
     #[doc(alias = "ip")]
     pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
         let address = address.into();
@@ -153,7 +153,8 @@ impl Attach {
         self
     }
 
-    /// This MAC address, on a bridge. By default `02:42` and the IPv4 address.
+    /// This MAC address, on a network. By default `02:42` and the IPv4 address; on a macvlan in mode `passthru` it is the parent's, and no
+    /// other can be said.
     pub fn mac(mut self, mac: [u8; 6]) -> Self {
         self.mac = Some(mac);
         self
@@ -174,7 +175,8 @@ impl Attach {
         self
     }
 
-    /// How fast it sends and receives by this network. [`Container::limit_network`] changes it later.
+    /// How fast it sends and receives by this network. [`Container::limit_network`] changes it later. On a macvlan network a start fails
+    /// with [`Unsupported`](crate::ErrorKind::Unsupported): nothing on the host could hold it.
     ///
     /// ```
     /// use isolate::{Attach, Bandwidth};

@@ -189,7 +189,8 @@ impl ContainerBuilder {
     }
 
     /// A port of the host that leads to one of the container's: `(9000, 8080)` is host first, as in `-p 9000:8080`. A
-    /// [range](Publish::range) is several. Of several networks it leads to the one with the container's default route.
+    /// [range](Publish::range) is several. Of several networks it leads to the one with the container's default route, among those that are
+    /// bridges: by a [macvlan](crate::NetworkBuilder::macvlan) alone nothing is published.
     pub fn publish(mut self, publish: impl Into<Publish>) -> Self {
         let publish = publish.into();
         match publish.count() {

@@ -53,7 +53,7 @@ pub use exec::{Exec, ExecChild};
 pub use host::{Finding, Host};
 pub use info::{ContainerInfo, PlaceInfo, State};
 pub use mount::Mount;
-pub use network::{Network, NetworkBuilder, NetworkInfo, Subnet};
+pub use network::{Network, NetworkBuilder, NetworkDriver, NetworkInfo, Subnet};
 pub use origin::Origin;
 pub use outcome::{Outcome, Run, Usage};
 pub use plan::Plan;
@@ -70,7 +70,7 @@ pub use isolate_namespaces::{
     Capabilities, CpuSet, IoPriority, Namespace, Propagation, Resource, ResourceLimit, Scheduler, Seccomp,
     SeccompAction, SeccompBuilder, SeccompCondition, Signal, Stdio, SystemCall, Terminal, Ulimit, WindowSize,
 };
-pub use isolate_netns::{Bandwidth, Cidr, Counted, Firewall, Problem, Publish};
+pub use isolate_netns::{Bandwidth, Cidr, Counted, Firewall, MacvlanMode, Problem, Publish};
 pub use isolate_overlay::{Change, ChangeKind};
 
 /// Control groups alone.

@@ -3,7 +3,9 @@
 mod builder;
 mod forwarding;
 mod leases;
+mod link;
 mod live;
+mod macvlan;
 pub(crate) mod names;
 mod place;
 mod record;
@@ -13,7 +15,9 @@ use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use isolate_netns::{Bridge, Cidr, ErrorKind as NetErrorKind, Firewall, Port, Reservation, remove_bridge};
+use isolate_netns::{
+    Bridge, Cidr, ErrorKind as NetErrorKind, Firewall, MacvlanMode, Port, Publish, Reservation, remove_bridge,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
@@ -21,7 +25,8 @@ use crate::store::{Guard, Store, make_directory};
 
 pub use builder::NetworkBuilder;
 pub(crate) use leases::Leases;
-pub(crate) use place::{Place, PlaceRecord, bridge, check as check_places};
+pub(crate) use link::Link;
+pub(crate) use place::{Place, PlaceRecord, check as check_places};
 pub(crate) use record::NetworkRecord;
 pub use record::Subnet;
 
@@ -37,7 +42,8 @@ const SUBNETS: [(Ipv4Addr, u8); 4] = [
 ];
 
 /// A user-defined network: a bridge of its own on this host. Containers on it reach one another, by address and by name, and the outside
-/// under the host's address; not the containers of other networks, and not the host's services.
+/// under the host's address; not the containers of other networks, and not the host's services. Or, by [`NetworkBuilder::macvlan`], the
+/// LAN that a link of the host leads to.
 ///
 /// Dropping one that was [created](Self::create) removes it, unless a container is on it; [`keep`](Self::keep) makes it stay until it is
 /// [removed](Self::remove), for any process of this user, until the machine is rebooted. One that was [opened](Self::open) stays.
@@ -69,22 +75,40 @@ pub struct Network {
 pub struct NetworkInfo {
     /// Its name.
     pub name: String,
-    /// The name of its bridge.
-    pub bridge: String,
+    /// What connects its containers.
+    pub driver: NetworkDriver,
+    /// The name of its bridge, if it is one.
+    pub bridge: Option<String>,
     /// Its addresses: of IPv4, and perhaps of IPv6.
     pub subnets: Vec<Subnet>,
     /// No way out, and none in.
     pub internal: bool,
     /// What its links take, in bytes, if that was said.
     pub mtu: Option<u32>,
-    /// Where its rules are.
-    pub firewall: Firewall,
+    /// Where its rules are, if it has some.
+    pub firewall: Option<Firewall>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
     /// The containers on it, each with its addresses there.
     pub containers: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// What connects a network's containers, as Docker names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NetworkDriver {
+    /// A bridge of this host, and NAT.
+    Bridge,
+    /// [Macvlans](NetworkBuilder::macvlan) of a link of this host.
+    #[non_exhaustive]
+    Macvlan {
+        /// The name of that link.
+        parent: String,
+        /// How its macvlans are to one another.
+        mode: MacvlanMode,
+    },
 }
 
 impl Network {
@@ -148,10 +172,18 @@ impl Network {
             containers.entry(container).or_default().push(address);
         }
         containers.values_mut().for_each(|addresses| addresses.sort());
+        let (driver, bridge, firewall) = match record.parent {
+            Some(parent) => (NetworkDriver::Macvlan { parent: parent.link, mode: parent.mode }, None, None),
+            None => {
+                let firewall = Bridge::open(&record.link).map_err(|e| self.said(e))?.firewall();
+                (NetworkDriver::Bridge, Some(record.link), Some(firewall))
+            }
+        };
         Ok(NetworkInfo {
-            firewall: Bridge::open(&record.link).map_err(|e| self.said(e))?.firewall(),
+            driver,
+            firewall,
             name: record.name,
-            bridge: record.link,
+            bridge,
             subnets: record.subnets,
             internal: record.internal,
             mtu: record.mtu,
@@ -288,30 +320,41 @@ fn default_subnet(store: &Store) -> Result<Cidr> {
     })
 }
 
-/// Its bridge with all that belongs to it.
-pub(crate) fn up(store: &Store, guard: &Guard, record: &NetworkRecord) -> Result<Bridge> {
-    forwarding::remember(store, guard, record.subnet(true).is_some())?;
-    bridge(store, record)
+/// What connects to it: its bridge with all that belongs to it, unless it has none.
+pub(crate) fn up(store: &Store, guard: &Guard, record: &NetworkRecord) -> Result<Link> {
+    if record.parent.is_none() {
+        forwarding::remember(store, guard, record.subnet(true).is_some())?;
+    }
+    Link::of(store, record)
 }
 
-/// The port that a container's default route leads by.
+/// The port that a container's default route leads by, of those on bridges.
 pub(crate) fn way_out(places: &[Place]) -> Option<&Port> {
-    let ways = places.iter().filter(|place| !place.record.internal);
-    ways.min_by_key(|place| place.record.metric())?.port.as_ref()
+    let ways = places.iter().filter(|place| !place.record.internal && !place.record.macvlan);
+    ways.min_by_key(|place| place.record.metric())?.link.port()
+}
+
+/// The same, that something is to be published by.
+pub(crate) fn way_in<'a>(places: &'a [Place], publish: &Publish) -> Result<&'a Port> {
+    let why = || match places.iter().find(|place| place.record.macvlan) {
+        Some(place) => format!(
+            "network `{}` is a macvlan, where all ports of a container are open at its own address",
+            place.record.network
+        ),
+        None if places.is_empty() => "the container is on no bridge".to_owned(),
+        None => "every network of the container is internal".to_owned(),
+    };
+    way_out(places).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidConfig, format!("cannot publish {publish}: {}", why()))
+            .with_hint("put it on a bridge that is not internal")
+    })
 }
 
 /// Publishes what is claimed by the container's way out.
 pub(crate) fn publish(places: &[Place], reservations: &[Reservation]) -> Result<()> {
-    match way_out(places) {
-        _ if reservations.is_empty() => Ok(()),
-        Some(port) => Ok(port.publish_all(reservations)?),
-        None => {
-            let what = format!(
-                "cannot publish {}: every network of the container is internal",
-                reservations[0].publish()
-            );
-            Err(Error::new(ErrorKind::InvalidConfig, what))
-        }
+    match reservations.first() {
+        None => Ok(()),
+        Some(first) => Ok(way_in(places, &first.publish())?.publish_all(reservations)?),
     }
 }
 
@@ -325,11 +368,13 @@ pub(crate) fn left(store: &Store, guard: &Guard, network: &str, container: &str)
     }
 }
 
-/// Removes its bridge, with rules and links, and then its directory: as long as that is there, a sweep looks for the bridge.
+/// Removes its bridge, if it has one, with rules and links, and then its directory: as long as that is there, a sweep looks for the bridge.
 fn take_down(store: &Store, guard: &Guard, record: &NetworkRecord) -> Result<()> {
     place::forget(store, &record.name, &record.link);
     names::end(store, record)?;
-    remove_bridge(&record.link)?;
+    if record.parent.is_none() {
+        remove_bridge(&record.link)?;
+    }
     let directory = store.network(&record.name);
     fs::remove_dir_all(&directory).map_err(|e| Error::io(directory.display(), &e))?;
     forwarding::restore(store, guard)
@@ -389,4 +434,10 @@ pub(crate) fn words(name: &str) -> String {
         DEFAULT => format!("make bridge {DEFAULT} unless it is there, with NAT to the outside"),
         other => format!("open network `{other}`"),
     }
+}
+
+/// That a container is connected, for a plan.
+pub(crate) fn words_to_connect(name: &str) -> String {
+    let to = if name == DEFAULT { "the bridge".to_owned() } else { format!("network `{name}`") };
+    format!("connect the container's network namespace to {to}")
 }

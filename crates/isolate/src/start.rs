@@ -66,8 +66,7 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     }
     let mut held = Vec::new();
     if bridged {
-        let connect = "connect the container's network namespace to the bridge";
-        held.extend(compiled.attaches.iter().map(|_| connect.to_owned()));
+        held.extend(compiled.attaches.iter().map(|attach| network::words_to_connect(attach.network())));
     }
     if compiled.mode == Mode::Pasta {
         held.push("connect the container's network namespace by pasta".to_owned());
@@ -208,11 +207,12 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     Ok(Container::new(name, addresses, published, inside, undo))
 }
 
-/// Whether what is published leads to an address of IPv6, too.
+/// Whether what is published leads to an address of IPv6, too, on a bridge.
 fn ipv6(store: &Store, compiled: &Compiled) -> bool {
     let has = |attach: &Attach| {
-        NetworkRecord::read(&store.network(attach.network()))
-            .is_ok_and(|found| found.is_some_and(|network| network.subnet(true).is_some()))
+        NetworkRecord::read(&store.network(attach.network())).is_ok_and(|found| {
+            found.is_some_and(|network| network.parent.is_none() && network.subnet(true).is_some())
+        })
     };
     compiled.mode == Mode::Bridge && compiled.attaches.iter().any(has)
 }
@@ -343,7 +343,7 @@ fn lease(
     Ok(())
 }
 
-/// Veth pairs between the bridges and the namespace of the child that waits, and the rules that lead there.
+/// Veth pairs between the bridges and the namespace of the child that waits, macvlans in it, and the rules that lead there.
 fn connect(places: &mut [Place], held: &Held, reservations: &[Reservation]) -> Result<()> {
     let namespace = NetworkNamespace::of_pid(held.id())?;
     for place in places.iter_mut() {

@@ -1,10 +1,11 @@
-//! A container's end of a pair.
+//! A container's end of a pair, or its macvlan.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::route;
 
-/// What a container gets when it is [attached](crate::Bridge::attach): a link's name, addresses, routes.
+/// What a container gets when it is attached to a [bridge](crate::Bridge::attach) or a [macvlan](crate::Macvlan::attach): a link's name,
+/// addresses, routes.
 ///
 /// ```
 /// use isolate_netns::Endpoint;
@@ -26,18 +27,18 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// A link of this name inside, with this address of the bridge's network.
+    /// A link of this name inside, with this address of the network.
     pub fn new(interface: impl Into<String>, address: Ipv4Addr) -> Self {
         let interface = interface.into();
         Self { interface, host: None, address, ipv6: None, mac: None, metric: None, default_route: true }
     }
 
-    /// The name of the other end, on the host. By default one that nobody has.
+    /// The name of the other end, on the host. By default one that nobody has. A macvlan has none.
     pub fn host_interface(self, name: impl Into<String>) -> Self {
         Self { host: Some(name.into()), ..self }
     }
 
-    /// An address of the bridge's IPv6 network, too.
+    /// An address of the network's IPv6 part, too.
     pub fn ipv6(self, address: Ipv6Addr) -> Self {
         Self { ipv6: Some(address), ..self }
     }
@@ -53,7 +54,8 @@ impl Endpoint {
         Self { metric: Some(metric), ..self }
     }
 
-    /// Whether it gets default routes, by the bridge's addresses; an internal bridge gives none. By default it does.
+    /// Whether it gets default routes, by the bridge's addresses or a macvlan's [gateways](crate::Macvlan::gateway); an internal bridge
+    /// gives none. By default it does.
     pub fn default_route(self, wanted: bool) -> Self {
         Self { default_route: wanted, ..self }
     }

@@ -43,12 +43,15 @@ pub enum Firewall {
     Iptables,
 }
 
-/// Something that is not as it should be: see [`Bridge::check`](crate::Bridge::check).
+/// Something that is not as it should be: see [`Bridge::check`](crate::Bridge::check) and
+/// [`MacvlanPort::check`](crate::MacvlanPort::check).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A part of the rules that somebody took away.
+    /// A part of the rules, or a link, that somebody took away.
     Missing(String),
+    /// A link that nothing passes by, since it is down.
+    Down(String),
     /// A chain of another program that drops what goes to the containers or comes from them.
     Blocked(String),
 }
@@ -57,6 +60,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(what) => write!(f, "missing: {what}"),
+            Self::Down(link) => write!(f, "down: {link}"),
             Self::Blocked(chain) => {
                 write!(f, "blocked: chain {chain} of another program drops what it does not know")
             }

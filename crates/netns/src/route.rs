@@ -113,6 +113,12 @@ pub(crate) fn delete_link(name: &str) -> Step {
     Step::new(format!("link {name}"), Message::DelLink(LinkUnspec::new_with_name(name).build()), 0)
 }
 
+/// The same whatever it is called by now.
+pub(crate) fn delete_link_number(index: u32) -> Step {
+    let link = LinkUnspec::new_with_index(index);
+    Step::new(format!("link number {index}"), Message::DelLink(link.build()), 0)
+}
+
 pub(crate) fn up(name: &str) -> Step {
     Step::new(format!("link {name} up"), Message::SetLink(LinkUnspec::new_with_name(name).up().build()), 0)
 }
@@ -274,17 +280,17 @@ impl Route {
     pub(crate) fn is_bridge(&mut self, name: &str) -> Result<bool> {
         let bridge = LinkInfo::Kind(InfoKind::Bridge);
         let is = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(i) if i.contains(&bridge));
-        Ok(self.link(name, false)?.iter().any(is))
+        Ok(self.link(name, false)?.attributes.iter().any(is))
     }
 
     /// Whether packets pass by it. A link that sees its carrier late drops them until the kernel's link watch has
     /// run; since Linux 6.8 it runs at this question.
     pub(crate) fn is_operational(&mut self, name: &str) -> Result<bool> {
-        Ok(self.link(name, false)?.contains(&LinkAttribute::OperState(State::Up)))
+        Ok(self.link(name, false)?.attributes.contains(&LinkAttribute::OperState(State::Up)))
     }
 
     /// What the kernel says of a link; what it has counted only if that is asked for.
-    fn link(&mut self, name: &str, counters: bool) -> Result<Vec<LinkAttribute>> {
+    pub(crate) fn link(&mut self, name: &str, counters: bool) -> Result<LinkMessage> {
         let mut link = LinkUnspec::new_with_name(name).build();
         if !counters {
             link.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
@@ -292,8 +298,8 @@ impl Route {
         let request = Request::new(Message::GetLink(link), 0);
         let reply = self.0.get(request).map_err(|refusal| refused(format!("link {name}"), refusal))?;
         match parsed(&Message::NewLink(LinkMessage::default()), &reply) {
-            Some(Message::NewLink(link)) => Ok(link.attributes),
-            _ => Ok(vec![]),
+            Some(Message::NewLink(link)) => Ok(link),
+            _ => Ok(LinkMessage::default()),
         }
     }
 
@@ -346,7 +352,7 @@ impl Route {
 
     /// What has passed the link of this name, as it counts: received, sent.
     pub(crate) fn counters(&mut self, name: &str) -> Result<[Counted; 2]> {
-        let stats = self.link(name, true)?.into_iter().find_map(|attribute| match attribute {
+        let stats = self.link(name, true)?.attributes.into_iter().find_map(|attribute| match attribute {
             LinkAttribute::Stats64(stats) => Some(stats),
             _ => None,
         });

@@ -6,6 +6,7 @@ use std::io;
 use isolate_netns::{is_forwarding, stop_forwarding};
 
 use crate::error::{Error, Result};
+use crate::network::record::NetworkRecord;
 use crate::store::{Guard, Store};
 
 /// For each version of IP, what it was before the first network of that version: 0 or 1.
@@ -23,10 +24,12 @@ pub(super) fn remember(store: &Store, _: &Guard, with_ipv6: bool) -> Result<()> 
     Ok(())
 }
 
-/// After the last network.
+/// After the last network that is routed: those of macvlans are not.
 pub(super) fn restore(store: &Store, _: &Guard) -> Result<()> {
     let networks = store.networks();
-    if fs::read_dir(&networks).map_err(|e| Error::io(networks.display(), &e))?.next().is_some() {
+    let mut left = fs::read_dir(&networks).map_err(|e| Error::io(networks.display(), &e))?.flatten();
+    let is_macvlan = |record: NetworkRecord| record.parent.is_some();
+    if left.any(|left| !NetworkRecord::read(&left.path()).is_ok_and(|found| found.is_some_and(is_macvlan))) {
         return Ok(());
     }
     for (ipv6, file) in FILES {

@@ -11,7 +11,7 @@ use isolate_netns::{Bandwidth, Counted, NetworkNamespace, Problem, Publish};
 use crate::attach::{Attach, Mode};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{self, Network, Place, names};
+use crate::network::{self, Network, Place, macvlan, names};
 use crate::ports;
 
 impl Network {
@@ -87,8 +87,8 @@ impl Container {
         let taken_back = {
             let places = self.undo().places();
             let has =
-                |place: &&Place| place.port.as_ref().is_some_and(|port| port.published().contains(&publish));
-            match places.iter().find(has).and_then(|place| place.port.as_ref()) {
+                |place: &&Place| place.link.port().is_some_and(|port| port.published().contains(&publish));
+            match places.iter().find(has).and_then(|place| place.link.port()) {
                 Some(port) => port.unpublish(publish).map_err(Error::from),
                 None => Err(Error::new(ErrorKind::NotFound, format!("{publish} is not published"))),
             }
@@ -110,7 +110,8 @@ impl Container {
     /// ```
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if it is not on that network; else as [`Port::limit`](isolate_netns::Port::limit).
+    /// [`NotFound`](ErrorKind::NotFound) if it is not on that network; [`Unsupported`](ErrorKind::Unsupported) on a macvlan network; else
+    /// as [`Port::limit`](isolate_netns::Port::limit).
     pub fn limit_network(&self, network: &str, bandwidth: Bandwidth) -> Result<()> {
         self.limit_now(network, bandwidth).map_err(|e| self.said(e))
     }
@@ -122,32 +123,32 @@ impl Container {
     pub fn network_stats(&self) -> Result<BTreeMap<String, [Counted; 2]>> {
         let places = self.undo().places();
         let counted = places.iter().filter_map(|place| {
-            let counters = place.port.as_ref()?.counters().map_err(|e| self.said(e));
-            Some(counters.map(|counters| (place.record.network.clone(), counters)))
+            let counters = place.link.counters(&|| self.inside_namespace()).map_err(|e| self.said(e));
+            Some(counters.transpose()?.map(|counters| (place.record.network.clone(), counters)))
         });
         counted.collect()
     }
 
-    /// What of its networks' rules somebody took away, and which chain of another program is in the way. Nothing in order is nothing to
-    /// tell.
+    /// What of its networks' rules somebody took away, and which chain of another program is in the way; of a macvlan, whether it and its
+    /// parent are there, and the parent up. Nothing in order is nothing to tell.
     ///
     /// # Errors
     /// What the kernel refused.
     pub fn check_network(&self) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
-        for port in self.undo().places().iter().filter_map(|place| place.port.as_ref()) {
-            problems.extend(port.check().map_err(|e| self.said(e))?);
+        for place in self.undo().places().iter() {
+            problems.extend(place.link.check(&|| self.inside_namespace()).map_err(|e| self.said(e))?);
         }
         Ok(problems)
     }
 
-    /// Makes all of that whole again.
+    /// Makes all of that whole again. A macvlan that went with its parent is made anew once that is there; a parent that is down stays so.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// What the kernel refused; [`NotFound`](ErrorKind::NotFound) while a parent is not there.
     pub fn repair_network(&self) -> Result<()> {
-        for port in self.undo().places().iter().filter_map(|place| place.port.as_ref()) {
-            port.repair().map_err(|e| self.said(e))?;
+        for Place { record, link } in self.undo().places().iter_mut() {
+            link.repair(record, &|| self.inside_namespace()).map_err(|e| self.said(e))?;
         }
         Ok(())
     }
@@ -155,7 +156,7 @@ impl Container {
     fn connect_to(&self, attach: &Attach) -> Result<Vec<IpAddr>> {
         let own = self.inside().mode != Mode::Shared && self.inside().kinds.contains(&Namespace::Net);
         if attach.mode != Mode::Bridge || !own || self.inside().mode == Mode::Pasta {
-            let what = "only a container with a network namespace of its own is connected to bridges";
+            let what = "only a container with a network namespace of its own is connected to networks";
             return Err(Error::new(ErrorKind::InvalidConfig, what));
         }
         let undo = self.undo();
@@ -175,7 +176,7 @@ impl Container {
         let addresses = place.record.addresses.clone();
         if let Err(e) = connected {
             record.places.retain(|other| other.network != network.name);
-            drop(place.port.take());
+            place.link.disconnect(&|| self.inside_namespace()).ok();
             place.leave(&undo.store, &guard, &record.name).ok();
             undo.write_record(&record).ok();
             return Err(e);
@@ -208,11 +209,9 @@ impl Container {
         let n =
             n.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("it is not on network `{network}`")))?;
         let mut place = places.remove(n);
-        let published = place.port.as_ref().map(isolate_netns::Port::published).unwrap_or_default();
+        let published = place.link.port().map(isolate_netns::Port::published).unwrap_or_default();
         let mut errors = Vec::new();
-        if let Some(port) = place.port.take() {
-            errors.extend(port.disconnect().err().map(Error::from));
-        }
+        errors.extend(place.link.disconnect(&|| self.inside_namespace()).err());
         let mut record = undo.read_record()?;
         record.places.retain(|other| other.network != network);
         errors.extend(undo.write_record(&record).err());
@@ -229,7 +228,10 @@ impl Container {
         let _guard = undo.store.lock()?;
         let places = undo.places();
         let place = places.iter().find(|place| place.record.network == network);
-        let port = place.and_then(|place| place.port.as_ref());
+        if place.is_some_and(|place| place.record.macvlan) {
+            return macvlan::check_bandwidth(network, bandwidth);
+        }
+        let port = place.and_then(|place| place.link.port());
         let port =
             port.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("it is not on network `{network}`")))?;
         let mut record = undo.read_record()?;
@@ -245,11 +247,7 @@ impl Container {
         let mut published = Vec::new();
         {
             let places = self.undo().places();
-            let port = network::way_out(&places).ok_or_else(|| {
-                let what =
-                    format!("cannot publish {publish}: the container is not on a bridge with a way out");
-                Error::new(ErrorKind::InvalidConfig, what)
-            })?;
+            let port = network::way_in(&places, &publish)?;
             for one in publish.each() {
                 match port.publish(one) {
                     Ok(one) => published.push(one),
@@ -269,7 +267,7 @@ impl Container {
         let _guard = undo.store.lock()?;
         let mut record = undo.read_record()?;
         let places = undo.places();
-        let ports = places.iter().filter_map(|place| place.port.as_ref());
+        let ports = places.iter().filter_map(|place| place.link.port());
         record.published =
             ports.flat_map(|port| port.published()).map(|publish| publish.to_string()).collect();
         drop(places);
@@ -282,6 +280,14 @@ impl Container {
         match self.has_ended()? {
             false => Ok(namespace),
             true => Err(Error::new(ErrorKind::NotFound, "it has ended")),
+        }
+    }
+
+    /// The same, and none once it has ended.
+    fn inside_namespace(&self) -> Result<Option<NetworkNamespace>> {
+        match self.namespace() {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::network::record::NetworkRecord;
 use crate::record::Record;
 use crate::store::{Guard, Store};
 
-/// Of networks with more containers than this, `/etc/hosts` has the container's own names alone: the name server has all.
+/// Of networks with more containers than this, `/etc/hosts` has the container's own names alone: the name server has all. Where there is
+/// none, it has them all.
 const PEERS: usize = 128;
 /// The port of name servers.
 const PORT: u16 = 53;
@@ -32,7 +33,7 @@ pub(crate) fn join(store: &Store, guard: &Guard, network: &NetworkRecord, contai
     names.add(&container.name, own, place.addresses.iter().copied());
     names.write(&directory(store, &network.name))?;
     ensure_served(store, network)?;
-    tell(store, guard, &names, Some(&container.name));
+    tell(store, guard, network, &names, Some(&container.name));
     Ok(())
 }
 
@@ -44,12 +45,12 @@ pub(crate) fn leave(store: &Store, guard: &Guard, network: &NetworkRecord, conta
     let mut names = current(store, network)?;
     if names.remove(container) {
         names.write(&directory(store, &network.name))?;
-        tell(store, guard, &names, None);
+        tell(store, guard, network, &names, None);
     }
     Ok(())
 }
 
-/// The table of a network without containers, and its server.
+/// The table of a network without containers, and its server, where it has one.
 pub(crate) fn begin(store: &Store, _: &Guard, network: &NetworkRecord) -> Result<()> {
     if network.has_names() {
         current(store, network)?.write(&directory(store, &network.name))?;
@@ -71,6 +72,9 @@ pub(crate) fn resolve(store: &Store, network: &str, name: &str) -> Result<Vec<Ip
 }
 
 fn ensure_served(store: &Store, network: &NetworkRecord) -> Result<()> {
+    if !network.has_name_server() {
+        return Ok(());
+    }
     let gateways: Vec<_> = network.subnets.iter().map(|subnet| subnet.gateway).collect();
     serve(&directory(store, &network.name), &gateways, &[])?;
     Ok(())
@@ -90,10 +94,10 @@ fn current(store: &Store, network: &NetworkRecord) -> Result<Names> {
 }
 
 /// Writes `/etc/hosts` of all containers that are in the table, but for the one whose files are not there yet.
-fn tell(store: &Store, guard: &Guard, names: &Names, but: Option<&str>) {
+fn tell(store: &Store, guard: &Guard, network: &NetworkRecord, names: &Names, but: Option<&str>) {
     let members: Vec<_> = names.members().collect();
     // With one more than that all lose their neighbours' names; beyond it there is nothing to change.
-    if members.len() > PEERS + 1 {
+    if members.len() > PEERS + 1 && network.has_name_server() {
         return;
     }
     for member in members.into_iter().filter(|member| Some(*member) != but) {
@@ -124,7 +128,7 @@ pub(crate) fn hosts(store: &Store, record: &Record) -> String {
     let mut text = files::hosts(&record.hostname, &record.name, &own);
     for place in &record.places {
         let Ok(names) = Names::read(&directory(store, &place.network)) else { continue };
-        if names.members().count() > PEERS {
+        if names.members().count() > PEERS && !place.macvlan {
             continue;
         }
         for (_, names, addresses) in names.entries().filter(|(id, ..)| *id != record.name) {
@@ -134,13 +138,13 @@ pub(crate) fn hosts(store: &Store, record: &Record) -> String {
     text
 }
 
-/// The name servers of its networks, its way out first; without any those of the host, if they can be `reached`.
+/// The name servers of its networks, its way out first; without any, as on macvlan networks, those of the host, if they can be `reached`.
 pub(crate) fn resolv_conf(store: &Store, record: &Record, reached: bool) -> String {
     let mut places: Vec<_> = record.places.iter().collect();
     places.sort_by_key(|place| (place.internal, place.metric()));
     let served = places.iter().filter_map(|place| {
         let network = NetworkRecord::read(&store.network(&place.network)).ok().flatten()?;
-        network.has_names().then(|| network.subnet(false).map(|subnet| subnet.gateway))?
+        network.has_name_server().then(|| network.subnet(false).map(|subnet| subnet.gateway))?
     });
     files::resolv_conf(reached, &served.collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! A container's place on a network: addresses, a pair of links, rules, names.
+//! A container's place on a network: addresses, a link, rules, names.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use isolate_netns::{
-    Bandwidth, Bridge, Endpoint, NetworkNamespace, Port, remove_bandwidth, remove_guard, remove_published,
+    Bandwidth, Bridge, Endpoint, NetworkNamespace, remove_bandwidth, remove_guard, remove_published,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::attach::Attach;
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::link::Link;
 use crate::network::record::NetworkRecord;
-use crate::network::{self, Leases};
+use crate::network::{self, Leases, macvlan};
 use crate::record::Record;
 use crate::store::{Guard, Store};
 
@@ -26,7 +27,7 @@ const MOST: i32 = 50;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PlaceRecord {
     pub network: String,
-    /// The network's bridge.
+    /// The network's bridge, if it has one.
     pub link: String,
     /// The pair's end on the host, and that inside.
     pub host: String,
@@ -44,14 +45,16 @@ pub(crate) struct PlaceRecord {
     pub up: Option<u64>,
     #[serde(default)]
     pub down: Option<u64>,
+    /// It is a macvlan, in the container's namespace alone.
+    #[serde(default)]
+    pub macvlan: bool,
 }
 
 /// A place that is had, for who started the container.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) record: PlaceRecord,
-    pub(crate) bridge: Bridge,
-    pub(crate) port: Option<Port>,
+    pub(crate) link: Link,
 }
 
 impl PlaceRecord {
@@ -63,6 +66,9 @@ impl PlaceRecord {
         attach: &Attach,
         order: u32,
     ) -> Result<Self> {
+        if network.parent.is_some() {
+            macvlan::check_bandwidth(&network.name, attach.bandwidth)?;
+        }
         let taken = |interface: &String| container.places.iter().any(|place| place.interface == *interface);
         let interface = (0..).map(|n| format!("eth{n}")).find(|interface| !taken(interface));
         Ok(Self {
@@ -78,6 +84,7 @@ impl PlaceRecord {
             internal: network.internal,
             up: attach.bandwidth.get_up(),
             down: attach.bandwidth.get_down(),
+            macvlan: network.parent.is_some(),
         })
     }
 
@@ -116,8 +123,10 @@ impl PlaceRecord {
         let leases = Leases::of(&store.network(&self.network));
         let mut own = self.addresses.clone();
         own.retain(|address| leases.holder(*address).is_none_or(|holder| holder == container));
-        remove_published(&own)?;
-        remove_guard(&self.host)?;
+        if !self.macvlan {
+            remove_published(&own)?;
+            remove_guard(&self.host)?;
+        }
         if self.up.is_some() {
             remove_bandwidth(&self.host)?;
         }
@@ -127,7 +136,7 @@ impl PlaceRecord {
 }
 
 impl Place {
-    /// Addresses on a network, and its bridge. They are in the container's record from here on, which the caller writes.
+    /// Addresses on a network, and what connects to it. They are in the container's record from here on, which the caller writes.
     pub(crate) fn take(
         store: &Store,
         guard: &Guard,
@@ -136,11 +145,11 @@ impl Place {
         attach: &Attach,
         order: u32,
     ) -> Result<Self> {
-        let taken = network::up(store, guard, network).and_then(|bridge| {
+        let taken = network::up(store, guard, network).and_then(|link| {
             let leases = Leases::of(&store.network(&network.name));
             let record = PlaceRecord::lease(network, &leases, container, attach, order)?;
             container.places.push(record.clone());
-            Ok(Self { record, bridge, port: None })
+            Ok(Self { record, link })
         });
         if taken.is_err() {
             network::left(store, guard, &network.name, &container.name).ok();
@@ -150,30 +159,24 @@ impl Place {
 
     /// Connects the container's network namespace.
     pub(crate) fn connect(&mut self, namespace: &NetworkNamespace) -> Result<()> {
-        let port = self.bridge.attach(namespace, &self.record.endpoint())?;
-        let bandwidth = self.record.bandwidth();
-        if bandwidth != Bandwidth::new() {
-            port.limit(bandwidth)?;
-        }
-        self.port = Some(port);
-        Ok(())
+        self.link.connect(&self.record, namespace)
     }
 
-    /// Takes back the rules that lead here. The pair goes with the network namespace: to delete it would wait for the kernel.
+    /// Takes back the rules that lead here. The link goes with the network namespace.
     pub(crate) fn close(&mut self) -> Result<()> {
-        self.port.take().map_or(Ok(()), |port| port.remove_rules().map_err(Error::from))
+        self.link.close()
     }
 
     /// Gives the addresses back, once nothing runs any more that has them.
     pub(crate) fn leave(self, store: &Store, guard: &Guard, container: &str) -> Result<()> {
         Leases::of(&store.network(&self.record.network)).give_back(&self.record.addresses)?;
-        drop(self.bridge);
+        drop(self.link);
         network::left(store, guard, &self.record.network, container)
     }
 
     /// Gives up all duties, for a container that outlives its owner: its monitor holds the host ports, too.
-    pub(crate) fn keep(mut self) {
-        drop(self.port.take().map(Port::keep));
+    pub(crate) fn keep(self) {
+        self.link.keep();
     }
 }
 
@@ -230,6 +233,7 @@ mod tests {
             internal: false,
             up: None,
             down: None,
+            macvlan: false,
         }
     }
 

@@ -9,6 +9,7 @@ use isolate_netns::{Bridge, Cidr, ErrorKind as NetErrorKind, Firewall};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::macvlan::Parent;
 
 /// The format of the file.
 const VERSION: u32 = 1;
@@ -18,7 +19,7 @@ const VERSION: u32 = 1;
 pub(crate) struct NetworkRecord {
     pub version: u32,
     pub name: String,
-    /// The name of its bridge.
+    /// The name of its bridge. Empty on a macvlan network, which has none.
     pub link: String,
     pub subnets: Vec<Subnet>,
     pub internal: bool,
@@ -34,6 +35,9 @@ pub(crate) struct NetworkRecord {
     pub implicit: bool,
     /// It stays when who made it has ended.
     pub kept: bool,
+    /// What a macvlan network is over.
+    #[serde(default)]
+    pub parent: Option<Parent>,
 }
 
 /// A network's addresses of one version of IP.
@@ -55,7 +59,7 @@ impl Subnet {
         self.network
     }
 
-    /// The bridge's own address in it.
+    /// The bridge's own address in it; on a macvlan network its router's.
     #[must_use]
     pub fn gateway(&self) -> IpAddr {
         self.gateway
@@ -106,12 +110,18 @@ impl NetworkRecord {
             created,
             implicit: false,
             kept: false,
+            parent: None,
         }
     }
 
     /// Names are resolved on it: on all but the default network, as on Docker's.
     pub(crate) fn has_names(&self) -> bool {
         !self.implicit
+    }
+
+    /// By a server at the gateways' addresses, which are a bridge's.
+    pub(crate) fn has_name_server(&self) -> bool {
+        self.has_names() && self.parent.is_none()
     }
 
     pub(crate) fn subnet(&self, ipv6: bool) -> Option<&Subnet> {

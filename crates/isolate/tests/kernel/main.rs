@@ -18,6 +18,7 @@ mod info;
 mod init;
 mod leftovers;
 mod limits;
+mod macvlan;
 mod memory;
 mod names;
 mod network;

@@ -260,7 +260,7 @@ fn what_cannot_be_a_network_is_said_with_why_and_nothing_is_left() {
         assert!(error.to_string().contains("overlaps 10.60.0.0/16, which link taken leads to"), "{error}");
         run("ip link del taken");
         assert_eq!(Network::list().unwrap().iter().map(Network::name).collect::<Vec<_>>(), ["kept"]);
-        let link = kept.inspect().unwrap().bridge;
+        let link = kept.inspect().unwrap().bridge.unwrap();
         run(&format!("ip link show {link}"));
         drop(kept);
         run(&format!("! ip link show {link} 2>/dev/null"));
