@@ -44,11 +44,9 @@ pub(crate) struct NetworkRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
     /// All of them, the gateway's included.
-    #[serde(with = "as_text")]
     pub(crate) network: Cidr,
     pub(crate) gateway: IpAddr,
     /// Those that are handed out.
-    #[serde(with = "as_text")]
     pub(crate) range: Cidr,
 }
 
@@ -220,20 +218,6 @@ pub(crate) fn unique_local() -> Result<Cidr> {
     let group = |shift: u32| u16::try_from(bits >> shift & 0xffff).unwrap_or_default();
     let first = 0xfd00 | group(32) & 0xff;
     Ok(Cidr::new(std::net::Ipv6Addr::new(first, group(16), group(0), 0, 0, 0, 0, 0), 64)?)
-}
-
-/// A network as people write it.
-mod as_text {
-    use isolate_netns::Cidr;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(cidr: &Cidr, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(cidr)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cidr, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 #[cfg(test)]
