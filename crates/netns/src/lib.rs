@@ -17,6 +17,7 @@ mod names;
 mod namespace;
 mod netlink;
 mod port;
+mod prepared;
 mod publish;
 mod reservation;
 mod route;
@@ -33,6 +34,7 @@ pub use leftovers::{delete_link, remove_bandwidth, remove_bridge, remove_guard, 
 pub use names::{Names, end, is_served, serve};
 pub use namespace::NetworkNamespace;
 pub use port::Port;
+pub use prepared::Prepared;
 pub use publish::{Protocol, Publish};
 pub use reservation::Reservation;
 pub use route::Counted;

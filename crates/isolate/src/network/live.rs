@@ -167,7 +167,7 @@ impl Container {
         }
         let network = network::find(&undo.store, &guard, attach.network())?;
         let order = record.places.iter().map(|place| place.order + 1).max().unwrap_or(0);
-        let mut place = Place::take(&undo.store, &guard, &network, &mut record, attach, order)?;
+        let mut place = Place::take(&undo.store, &guard, &network, &mut record, attach, order, false)?;
         let connected = undo
             .write_record(&record)
             .and_then(|()| names::join(&undo.store, &guard, &network, &record))

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use isolate_netns::{
-    Bandwidth, Bridge, Endpoint, NetworkNamespace, Port, remove_bandwidth, remove_guard, remove_published,
+    Bandwidth, Bridge, Endpoint, NetworkNamespace, Port, Prepared, remove_bandwidth, remove_guard,
+    remove_published,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::attach::Attach;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::record::NetworkRecord;
-use crate::network::{self, Leases};
+use crate::network::{self, Leases, Slot};
 use crate::record::Record;
 use crate::store::{Guard, Store};
 
@@ -52,6 +53,8 @@ pub(crate) struct Place {
     pub(crate) record: PlaceRecord,
     pub(crate) bridge: Bridge,
     pub(crate) port: Option<Port>,
+    /// Made ahead, until it is used.
+    pub(crate) slot: Option<Slot>,
 }
 
 impl PlaceRecord {
@@ -135,12 +138,18 @@ impl Place {
         container: &mut Record,
         attach: &Attach,
         order: u32,
+        warm: bool,
     ) -> Result<Self> {
         let taken = network::up(store, guard, network).and_then(|bridge| {
             let leases = Leases::of(&store.network(&network.name));
-            let record = PlaceRecord::lease(network, &leases, container, attach, order)?;
+            let mut record = PlaceRecord::lease(network, &leases, container, attach, order)?;
+            let slot =
+                if warm { super::warm::take(store, guard, &network.name, &bridge, &record) } else { None };
+            if let Some(slot) = &slot {
+                slot.prepared.host_interface().clone_into(&mut record.host);
+            }
             container.places.push(record.clone());
-            Ok(Self { record, bridge, port: None })
+            Ok(Self { record, bridge, port: None, slot })
         });
         if taken.is_err() {
             network::left(store, guard, &network.name, &container.name).ok();
@@ -151,6 +160,16 @@ impl Place {
     /// Connects the container's network namespace.
     pub(crate) fn connect(&mut self, namespace: &NetworkNamespace) -> Result<()> {
         let port = self.bridge.attach(namespace, &self.record.endpoint())?;
+        self.limited(port)
+    }
+
+    /// The same with what was made ahead. On an error it is gone, and nothing is connected.
+    pub(crate) fn adopt(&mut self, prepared: Prepared) -> Result<()> {
+        let port = prepared.attach(&self.record.endpoint())?;
+        self.limited(port)
+    }
+
+    fn limited(&mut self, port: Port) -> Result<()> {
         let bandwidth = self.record.bandwidth();
         if bandwidth != Bandwidth::new() {
             port.limit(bandwidth)?;
