@@ -11,6 +11,7 @@ use crate::attach::{Attach, Mode};
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::ids::COUNT;
 use crate::inside::Inside;
 use crate::mount_points::Made;
 use crate::name;
@@ -165,8 +166,9 @@ pub(crate) fn compile(
         volumes.extend(volume);
     }
     let joined = joined.map(|(root, _)| root);
-    // From another user namespace the launcher may not lower the score.
-    let free = layout.range.is_none() && builder.confinement.oom_score_adj.is_none();
+    // From another user namespace the launcher may not lower the score. For a user that the ids have not there is an error.
+    let known = user.groups.iter().chain([&user.uid, &user.gid]).all(|id| *id < COUNT);
+    let free = layout.range.is_none() && builder.confinement.oom_score_adj.is_none() && known;
     let warm = free && mode == Mode::Bridge && decision.is_mapped() && joined.is_none();
     Ok(Compiled { command, layout, volumes, attaches, mode, decision, joined, warm, kinds })
 }

@@ -37,3 +37,4 @@ mod threads;
 mod users;
 mod view;
 mod volumes;
+mod warm;
