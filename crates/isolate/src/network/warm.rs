@@ -80,7 +80,7 @@ impl Network {
     /// parameters below `/proc/sys/net` that the kernel copies from the host when a namespace is made: it was made earlier. On the host
     /// the container's monitor is in its user namespace. No place is used twice.
     ///
-    /// A place takes some 200 KiB of the kernel's memory, a port of the bridge (of 1023), a range of ids (of 4094) and three descriptors
+    /// A place takes some 300 KiB of the kernel's memory, a port of the bridge (of 1023), a range of ids (of 4094) and three descriptors
     /// of this process; it has no address. It takes one CPU about a millisecond to make.
     ///
     /// ```no_run
