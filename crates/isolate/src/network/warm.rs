@@ -104,10 +104,10 @@ impl Network {
         let mut own = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
         if n == 0 {
             drop(own.take());
-            // Another handle's.
-            if let Some(shared) = pools().get(&self.store.network(self.name())).cloned() {
-                shared.end(&self.store.lock()?);
-            }
+            // Another handle's. The lock of the state directory always comes first.
+            let guard = self.store.lock()?;
+            let other = pools().get(&self.store.network(self.name())).cloned();
+            other.inspect(|shared| shared.end(&guard));
             return Ok(());
         }
         let warmed = match &*own {
@@ -146,9 +146,8 @@ impl Pool {
             changed: Condvar::new(),
         });
         // One that another handle has made.
-        if let Some(other) = pools().insert(store.network(network), Arc::clone(&shared)) {
-            other.end(&guard);
-        }
+        let other = pools().insert(store.network(network), Arc::clone(&shared));
+        other.inspect(|other| other.end(&guard));
         drop(guard);
         let mut pool = Self { shared, thread: None };
         pool.shared.fill()?;
