@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use isolate::{
@@ -191,14 +193,26 @@ fn of_two_hundred_starts_none_has_what_another_had_and_nothing_is_left() {
         let disk = OnDisk::root();
         let net = Network::create("net").unwrap();
         net.warm(4).unwrap();
-        let mut warm = 0;
-        for _ in 0..200 {
+        let (warm, over) = (AtomicU32::new(0), AtomicBool::new(false));
+        let start = || {
             let marks = on(&disk, &format!("{MARK} && exec sleep 1000"), &net);
             let marks = marks.add_capabilities(Capabilities::NET_ADMIN).start().unwrap();
-            warm += u32::from(is_warm(&marks));
+            warm.fetch_add(is_warm(&marks).into(), Ordering::Relaxed);
             assert!(until(MOMENT, || tried(&marks, "ip -o address show dev lo | grep 192.0.2.9")).is_some());
             marks.remove().unwrap();
-        }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    isolate::sweep().unwrap();
+                }
+            });
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..50).for_each(|_| start()))).collect();
+            let ended: Vec<_> = starts.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            over.store(true, Ordering::Relaxed);
+            ended.into_iter().for_each(Result::unwrap);
+        });
+        let warm = warm.into_inner();
         assert!(warm > 20, "{warm}");
         // At once, too: each has namespaces of its own.
         wait_until_ready(4);
@@ -287,7 +301,7 @@ fn owner() {
     let net = Network::create("doomed").unwrap();
     net.warm(4).unwrap();
     println!("\nready");
-    std::thread::sleep(Duration::from_secs(1000));
+    thread::sleep(Duration::from_secs(1000));
 }
 
 #[test]
