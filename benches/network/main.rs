@@ -1,9 +1,10 @@
-//! Networks: attached, published, connected to and used, against bare netlink calls and links made by hand.
+//! Networks: attached, published, connected to and used, against bare netlink calls and links made by hand; and started on.
 //!
-//! `cargo bench --bench network`, as root, with `ip`. Everything happens in network namespaces that the bench makes.
+//! `cargo bench --bench network`, as root, with `ip`. Everything happens in network namespaces that the bench makes. `-- warm` is that part alone.
 #![expect(clippy::disallowed_methods, reason = "a bench runs its peers")]
 
 mod bare;
+mod warm;
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -28,7 +29,9 @@ const PORTS: u16 = 700;
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> std::result::Result<(), Box<dyn Error>> {
-    for part in [attaching, connecting, growing, moving] {
+    let parts = [attaching, connecting, growing, moving, warm::measure];
+    let first = if std::env::args().any(|word| word == "warm") { parts.len() - 1 } else { 0 };
+    for part in &parts[first..] {
         // A host of its own for each.
         NetworkNamespace::new()?.run(part)?.map_err(|e| -> Box<dyn Error> { e })?;
     }

@@ -11,6 +11,7 @@ use crate::attach::{Attach, Mode};
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::ids::COUNT;
 use crate::inside::Inside;
 use crate::mount_points::Made;
 use crate::name;
@@ -48,6 +49,8 @@ pub(crate) struct Compiled {
     pub volumes: Vec<Use>,
     /// What root is outside, in a user namespace of another container's.
     pub joined: Option<[u32; 2]>,
+    /// Namespaces and ids made ahead will do.
+    pub warm: bool,
     kinds: Vec<Namespace>,
 }
 
@@ -57,6 +60,11 @@ impl Compiled {
         if self.decision.is_mapped() && self.joined.is_none() {
             user_namespace::map_range(&mut self.command, base);
         }
+    }
+
+    /// Root inside is `base` outside, in namespaces that are there.
+    pub(crate) fn join(&mut self, user: OwnedFd, network: OwnedFd, base: u32) {
+        self.command.join_user(user, [base, base]).join_network(network);
     }
 
     /// Mount points that the start will make in a root that stays.
@@ -158,7 +166,11 @@ pub(crate) fn compile(
         volumes.extend(volume);
     }
     let joined = joined.map(|(root, _)| root);
-    Ok(Compiled { command, layout, volumes, attaches, mode, decision, joined, kinds })
+    // From another user namespace the launcher may not lower the score. For a user that the ids have not there is an error.
+    let known = user.groups.iter().chain([&user.uid, &user.gid]).all(|id| *id < COUNT);
+    let free = layout.range.is_none() && builder.confinement.oom_score_adj.is_none() && known;
+    let warm = free && mode == Mode::Bridge && decision.is_mapped() && joined.is_none();
+    Ok(Compiled { command, layout, volumes, attaches, mode, decision, joined, warm, kinds })
 }
 
 /// What mode they are all of.

@@ -1,6 +1,7 @@
 //! Ranges of user and group ids for containers' user namespaces: 65,536 each, which nobody else on the machine has.
 //!
-//! A lease is a symbolic link in the state directory, from the first id of the range to the name of the container that has it.
+//! A lease is a symbolic link in the state directory, from the first id of the range to the name of the container that has it, or to
+//! the process that will start one with it.
 
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use crate::name;
 use crate::store::{Guard, Store};
 
 mod host;
+pub(crate) mod pool;
 pub(crate) mod subids;
 
 /// Ids of a container: all that a system uses of itself, `nobody` (65534) included.
@@ -44,6 +46,12 @@ pub(crate) fn take(store: &Store, guard: &Guard, name: &str, wanted: Option<u32>
 }
 
 impl IdRange {
+    /// From here on it is that of the container `name`.
+    pub(crate) fn hand_over(&self, _: &Guard, name: &str) -> Result<()> {
+        let handed = fs::remove_file(&self.file).and_then(|()| symlink(name, &self.file));
+        handed.map_err(|e| Error::io(self.file.display(), &e))
+    }
+
     /// Gives the range back.
     pub(crate) fn give_back(self, _: &Guard) -> Result<()> {
         match fs::remove_file(&self.file) {
@@ -57,9 +65,11 @@ impl IdRange {
 pub(crate) fn sweep(store: &Store, _: &Guard) -> Result<()> {
     let leases = store.ids();
     let mut errors = Vec::new();
+    errors.extend(pool::sweep(store).err());
     for lease in fs::read_dir(&leases).map_err(|e| Error::io(leases.display(), &e))?.flatten() {
         let holder = holder(&lease.path());
-        if name::check(&holder).is_ok() && store.container(&holder).exists() {
+        let container = name::check(&holder).is_ok() && store.container(&holder).exists();
+        if container || pool::is_alive(store, &holder) {
             continue;
         }
         if let Err(e) = fs::remove_file(lease.path())

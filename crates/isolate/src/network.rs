@@ -9,11 +9,13 @@ mod macvlan;
 pub(crate) mod names;
 mod place;
 mod record;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::Mutex;
 
 use isolate_netns::{
     Bridge, Cidr, ErrorKind as NetErrorKind, Firewall, MacvlanMode, Port, Publish, Reservation, remove_bridge,
@@ -29,6 +31,7 @@ pub(crate) use link::Link;
 pub(crate) use place::{Place, PlaceRecord, check as check_places};
 pub(crate) use record::NetworkRecord;
 pub use record::Subnet;
+pub(crate) use warm::Slot;
 
 /// The default network and its bridge, as docker0 is Docker's.
 pub(crate) const DEFAULT: &str = "isolate0";
@@ -67,6 +70,8 @@ pub struct Network {
     record: NetworkRecord,
     /// Held as long as it goes when this is dropped.
     owned: Option<File>,
+    /// Places made ahead, as long as this lives.
+    warm: Mutex<Option<warm::Pool>>,
 }
 
 /// What a network is at the moment.
@@ -134,7 +139,7 @@ impl Network {
         let name = name.as_ref();
         name::check(name)?;
         let record = NetworkRecord::read(&store.network(name))?.ok_or_else(|| missing(&store, name))?;
-        Ok(Self { store, record, owned: None })
+        Ok(Self { store, record, owned: None, warm: Mutex::default() })
     }
 
     /// All of this user's, the default one too while it is there, by name.
@@ -144,7 +149,8 @@ impl Network {
     pub fn list() -> Result<Vec<Self>> {
         let store = Store::open()?;
         let records = all(&store)?.into_iter();
-        Ok(records.map(|record| Self { store: store.clone(), record, owned: None }).collect())
+        let open = |record| Self { store: store.clone(), record, owned: None, warm: Mutex::default() };
+        Ok(records.map(open).collect())
     }
 
     /// Its name.
@@ -212,6 +218,7 @@ impl Network {
     /// [`InUse`](ErrorKind::InUse) while containers are on it, and which; [`NotFound`](ErrorKind::NotFound) if it is gone.
     pub fn remove(mut self) -> Result<()> {
         self.owned = None;
+        self.cool();
         self.remove_unused().map_err(|e| self.said(e))
     }
 
@@ -251,6 +258,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        self.cool();
         if self.owned.take().is_some() {
             self.remove_unused().ok();
         }
@@ -370,6 +378,7 @@ pub(crate) fn left(store: &Store, guard: &Guard, network: &str, container: &str)
 
 /// Removes its bridge, if it has one, with rules and links, and then its directory: as long as that is there, a sweep looks for the bridge.
 fn take_down(store: &Store, guard: &Guard, record: &NetworkRecord) -> Result<()> {
+    warm::forget(store, guard, &record.name);
     place::forget(store, &record.name, &record.link);
     names::end(store, record)?;
     if record.parent.is_none() {

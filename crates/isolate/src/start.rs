@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::ids;
 use crate::name;
-use crate::network::{self, NetworkRecord, Place, names};
+use crate::network::{self, NetworkRecord, Place, Slot, names};
 use crate::parcel;
 use crate::pasta;
 use crate::plan::Plan;
@@ -129,7 +129,12 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     }
     let mut undo = claim(&store, record, &compiled)?;
     let base = undo.ids.as_ref().map(|range| range.base);
-    if let Some(base) = base {
+    let slot = undo.places().first_mut().and_then(|place| place.slot.take());
+    let entered = match (slot, base) {
+        (Some(slot), Some(base)) => enter(slot, &mut undo.places()[0], &mut compiled, base),
+        _ => None,
+    };
+    if let (None, Some(base)) = (&entered, base) {
         compiled.map_ids(base);
     }
     let owner = base.or(compiled.joined.map(|root| root[0]));
@@ -193,7 +198,8 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     }
     let held = command.spawn_held()?;
     if mode == Mode::Bridge {
-        connect(&mut undo.places(), &held, &reservations)?;
+        let network = entered.map_or_else(|| NetworkNamespace::of_pid(held.id()), Ok)?;
+        connect(&mut undo.places(), &network, &reservations)?;
     }
     if mode == Mode::Pasta {
         undo.pasta = Some(pasta::connect(held.id(), &builder.publish, name, &store)?);
@@ -296,12 +302,12 @@ fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo>
     record.made = compiled.made();
     undo.made.clone_from(&record.made);
     let leased = match compiled.mode {
-        Mode::Bridge => lease(store, &guard, &mut undo, &mut record, &compiled.attaches),
+        Mode::Bridge => lease(store, &guard, &mut undo, &mut record, compiled),
         _ => Ok(()),
     };
     undo.record = record.clone();
     let written = leased.and_then(|()| {
-        if compiled.decision.is_mapped() && compiled.joined.is_none() {
+        if compiled.decision.is_mapped() && compiled.joined.is_none() && undo.ids.is_none() {
             undo.ids = Some(ids::take(store, &guard, &record.name, layout.range)?);
         }
         undo.entry.as_ref().map_or(Ok(()), |entry| entry.write(&record))
@@ -332,22 +338,36 @@ fn lease(
     guard: &Guard,
     undo: &mut Undo,
     record: &mut Record,
-    attaches: &[Attach],
+    compiled: &Compiled,
 ) -> Result<()> {
-    for (order, attach) in (0..).zip(attaches) {
+    for (order, attach) in (0..).zip(&compiled.attaches) {
         let network = network::find(store, guard, attach.network())?;
-        let place = Place::take(store, guard, &network, record, attach, order)?;
+        let warm = compiled.warm && order == 0;
+        let mut place = Place::take(store, guard, &network, record, attach, order, warm)?;
+        if let Some(ids) = place.slot.as_mut().and_then(|slot| slot.ids.take()) {
+            undo.ids.insert(ids).hand_over(guard, &record.name)?;
+        }
         undo.places().push(place);
         names::join(store, guard, &network, record)?;
     }
     Ok(())
 }
 
-/// Veth pairs between the bridges and the namespace of the child that waits, macvlans in it, and the rules that lead there.
-fn connect(places: &mut [Place], held: &Held, reservations: &[Reservation]) -> Result<()> {
-    let namespace = NetworkNamespace::of_pid(held.id())?;
-    for place in places.iter_mut() {
-        place.connect(&namespace)?;
+/// Makes namespaces and a pair of links that were made ahead those of the container. The network namespace, unless somebody has
+/// interfered: then all is made the usual way.
+fn enter(slot: Slot, place: &mut Place, compiled: &mut Compiled, base: u32) -> Option<NetworkNamespace> {
+    let Slot { user, prepared, .. } = slot;
+    let network = prepared.namespace().try_clone().ok()?;
+    let joined = network.try_clone().ok()?;
+    place.adopt(prepared).ok()?;
+    compiled.join(user, joined.into(), base);
+    Some(network)
+}
+
+/// Veth pairs between the bridges and the namespace that the child has or will enter, macvlans in it, and the rules that lead there.
+fn connect(places: &mut [Place], namespace: &NetworkNamespace, reservations: &[Reservation]) -> Result<()> {
+    for place in places.iter_mut().filter(|place| !place.link.is_connected()) {
+        place.connect(namespace)?;
     }
     network::publish(places, reservations)
 }

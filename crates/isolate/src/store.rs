@@ -8,6 +8,7 @@
 //! /run/isolate/networks/NAME/owner       held by who is to remove it
 //! /run/isolate/networks/NAME/leases/ADDRESS  a symbolic link to the name of the container that has it
 //! /run/isolate/ids/BASE                  the same for 65,536 user and group ids from BASE on
+//! /run/isolate/pools/ID                  held by a process that has places ready, and ids for them
 //! ```
 
 use std::collections::BTreeSet;
@@ -52,6 +53,7 @@ impl Store {
         make_directory(&root.join("containers"))?;
         make_directory(&root.join("networks"))?;
         make_directory(&root.join("ids"))?;
+        make_directory(&root.join("pools"))?;
         Ok(Self { root })
     }
 
@@ -127,6 +129,11 @@ impl Store {
     /// Leases of id ranges.
     pub(crate) fn ids(&self) -> PathBuf {
         self.root.join("ids")
+    }
+
+    /// Who has places ready.
+    pub(crate) fn pools(&self) -> PathBuf {
+        self.root.join("pools")
     }
 
     /// What is known of every container, living or dead, at this moment.

@@ -61,6 +61,7 @@ pub struct Command {
     pub(crate) join: Vec<Existing>,
     pub(crate) process: Option<(Arc<OwnedFd>, BTreeSet<Namespace>)>,
     pub(crate) user_namespace: Option<(Arc<OwnedFd>, [u32; 2])>,
+    pub(crate) network: Option<Arc<OwnedFd>>,
     pub(crate) clocks: [Offset; 2],
     pub(crate) uid_map: Option<IdMap>,
     pub(crate) gid_map: Option<IdMap>,
@@ -105,6 +106,7 @@ impl Command {
             join: Vec::new(),
             process: None,
             user_namespace: None,
+            network: None,
             clocks: [(0, 0); 2],
             uid_map: None,
             gid_map: None,
@@ -241,10 +243,18 @@ impl Command {
     /// [id-mapped](Mount::id_mapped) mounts have. Wants CAP_SYS_ADMIN in it, and outside for such mounts. `root` is what user and group
     /// 0 of it are outside.
     ///
-    /// From there the child cannot be born into a [`cgroup`](Self::cgroup) of the caller's: give `cgroup.procs`, open for writing, to
-    /// [`cgroup_files`](Self::cgroup_files) instead.
+    /// With a [`cgroup`](Self::cgroup) that is the caller's own user's, the monitor keeps the caller's user and group ids there, since
+    /// that user may write to it; into one that is somebody else's the child cannot be born from there: give `cgroup.procs`, open for
+    /// writing, to [`cgroup_files`](Self::cgroup_files) instead.
     pub fn join_user(&mut self, namespace: impl Into<OwnedFd>, root: [u32; 2]) -> &mut Self {
         self.user_namespace = Some((Arc::new(namespace.into()), root));
+        self
+    }
+
+    /// An existing network namespace, which the child enters by itself, so that its monitor stays outside. It is the place of a new one:
+    /// the [loopback](Self::loopback_up) is brought up in it.
+    pub fn join_network(&mut self, namespace: impl Into<OwnedFd>) -> &mut Self {
+        self.network = Some(Arc::new(namespace.into()));
         self
     }
 

@@ -45,6 +45,9 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     if own_mounts {
         mounts::outside(command, &mut steps)?;
     }
+    if command.user_namespace.is_some() && command.cgroup.is_some() {
+        become_root(Section::Child, &mut steps);
+    }
     rights::before(command, &mut steps)?;
     clocks::steps(command, &namespaces, &mut steps)?;
     groups(command, &mut steps);
@@ -96,6 +99,9 @@ fn check(command: &Command) -> Result<()> {
     if command.user_namespace.is_some() && (user || command.unshare.contains(&Namespace::User)) {
         return Err(Error::invalid("a new user namespace, and one that is there"));
     }
+    if command.network.is_some() && command.unshare.contains(&Namespace::Net) {
+        return Err(Error::invalid("a new network namespace, and one that is there"));
+    }
     Ok(())
 }
 
@@ -127,7 +133,7 @@ impl Namespaces {
         if command.hostname.is_some() {
             kinds.insert(Namespace::Uts);
         }
-        if command.loopback {
+        if command.loopback && command.network.is_none() {
             kinds.insert(Namespace::Net);
         }
         if command.uid_map.is_some() || command.gid_map.is_some() {
@@ -161,6 +167,10 @@ impl Namespaces {
     }
 
     fn in_child(&self, command: &Command, steps: &mut Steps) -> Result<()> {
+        if let Some(network) = &command.network {
+            let args = vec![Arg::Descriptor(network.clone()), Arg::Number(Namespace::Net.flag())];
+            steps.call(Section::Child, "join the network namespace", libc::SYS_setns, args);
+        }
         if command.loopback {
             steps.loopback_up();
         }
@@ -190,10 +200,10 @@ fn join(command: &Command, steps: &mut Steps) -> Result<()> {
     if let Some((user, _)) = &command.user_namespace {
         let args = vec![Arg::Descriptor(user.clone()), Arg::Number(Namespace::User.flag())];
         steps.call(Section::Prepare, "join the user namespace", libc::SYS_setns, args);
-        // Whoever we were is nobody there.
-        let zero = || vec![Arg::Number(0), Arg::Number(0), Arg::Number(0)];
-        steps.call(Section::Prepare, "become group 0", libc::SYS_setresgid, zero());
-        steps.call(Section::Prepare, "become user 0", libc::SYS_setresuid, zero());
+        // Into a cgroup the child is born as who may write to it: it becomes root there by itself.
+        if command.cgroup.is_none() {
+            become_root(Section::Prepare, steps);
+        }
     }
     for namespace in &command.join {
         let namespace = match namespace {
@@ -221,6 +231,13 @@ fn join(command: &Command, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
+/// Whoever we were is nobody in a user namespace that was joined.
+fn become_root(section: Section, steps: &mut Steps) {
+    let zero = || vec![Arg::Number(0), Arg::Number(0), Arg::Number(0)];
+    steps.call(section, "become group 0", libc::SYS_setresgid, zero());
+    steps.call(section, "become user 0", libc::SYS_setresuid, zero());
+}
+
 fn opened(path: &Path) -> Result<OwnedFd> {
     let failed = |e: &std::io::Error| Error::io(format!("namespace {}", path.display()), e);
     let file = File::open(path).map_err(|e| failed(&e))?;
@@ -243,10 +260,8 @@ fn enter(command: &Command, steps: &mut Steps) {
     let words = Words::later(move || format!("join the namespaces of the process: {}", names(&others)));
     steps.call(Section::Child, words, libc::SYS_setns, args);
     if kinds.contains(&Namespace::User) {
-        // Root there, until the program's own user is set: whoever we were is nobody there.
-        let zero = || vec![Arg::Number(0), Arg::Number(0), Arg::Number(0)];
-        steps.call(Section::Child, "become group 0", libc::SYS_setresgid, zero());
-        steps.call(Section::Child, "become user 0", libc::SYS_setresuid, zero());
+        // Until the program's own user is set.
+        become_root(Section::Child, steps);
     }
 }
 

@@ -4,13 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use isolate_namespaces::{Command, ErrorKind, Namespace, Stdio};
+use isolate_namespaces::{Command, ErrorKind, IdMap, Namespace, Stdio};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open};
 use testkit::{Need, kernel_test};
 
@@ -192,6 +192,48 @@ fn where_a_filter_refuses_clone3_a_program_starts_in_its_namespaces_and_its_grou
         };
         let text = thread::scope(|scope| scope.spawn(without).join()).unwrap();
         assert!(is_in(&text), "{text}");
+    });
+}
+
+#[test]
+fn into_namespaces_that_are_there_a_child_is_born_in_the_callers_group() {
+    kernel_test(&[Need::Root], || {
+        let map = || IdMap::range(0, 0x7000_0000, 65_536);
+        let maker =
+            sh("exit 0").unshare([Namespace::Net]).uid_map(map()).gid_map(map()).spawn_held().unwrap();
+        let open = |kind: &str| OwnedFd::from(File::open(format!("/proc/{}/ns/{kind}", maker.id())).unwrap());
+        let (user, network) = (open("user"), open("net"));
+        drop(maker);
+        let group = Group::new("there");
+        let script = "cat /proc/self/cgroup; for n in user net uts; do readlink /proc/self/ns/$n; done; \
+                      id -u; readlink /proc/$PPID/ns/user /proc/$PPID/ns/net || true";
+        let start = || {
+            let mut command = sh(script);
+            command.join_user(user.try_clone().unwrap(), [0x7000_0000; 2]);
+            command.join_network(network.try_clone().unwrap()).unshare([Namespace::Uts]).loopback_up();
+            let output = command.cgroup(File::open(&group.0).unwrap()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let is_there = |text: &str| {
+            let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
+            let own = fs::read_link("/proc/thread-self/ns/uts").unwrap();
+            let [user, network] = [inode(&user), inode(&network)];
+            assert!(text.contains(&*group.0.file_name().unwrap().to_string_lossy()), "{text}");
+            assert!(text.contains("\n0\n"), "root inside: {text}");
+            // The monitor cannot be read from there, whoever is root.
+            assert_eq!(text.matches(&format!("user:[{user}]")).count(), 1, "{text}");
+            assert_eq!(text.matches(&format!("net:[{network}]")).count(), 1, "{text}");
+            assert!(!text.contains(&*own.to_string_lossy()), "{text}");
+        };
+        is_there(&start());
+        let without = || {
+            testkit::without_system_call(libc::SYS_clone3, libc::ENOSYS);
+            start()
+        };
+        is_there(&thread::scope(|scope| scope.spawn(without).join()).unwrap());
+        let error = sh("").join_network(network).unshare([Namespace::Net]).plan().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
     });
 }
 

@@ -15,8 +15,9 @@ use crate::endpoint::Endpoint;
 use crate::firewall::{BridgeRules, Version};
 use crate::home::Home;
 use crate::port::{Port, connect};
+use crate::prepared::{Prepared, prepare};
 use crate::route;
-use crate::{Cidr, Error, ErrorKind, Firewall, Problem, Result};
+use crate::{Cidr, Error, ErrorKind, Firewall, NetworkNamespace, Problem, Result};
 
 /// A bridge: one network on this host, with an address of its own as the gateway.
 ///
@@ -208,6 +209,29 @@ impl Bridge {
     /// As [`connect`](Self::connect).
     pub fn attach(&self, namespace: &impl AsFd, endpoint: &Endpoint) -> Result<Port> {
         connect(&self.shared, namespace.as_fd(), endpoint)
+    }
+
+    /// A pair of links into a namespace that a container will have, before it is known which: see [`Prepared`]. `interface` is the name
+    /// of the end inside. It counts as one of the bridge's ports, of which the kernel takes 1023.
+    ///
+    /// ```no_run
+    /// use isolate_netns::{Bridge, Endpoint, NetworkNamespace};
+    /// use std::net::Ipv4Addr;
+    ///
+    /// let bridge = Bridge::open("demo0")?;
+    /// let prepared = bridge.prepare(NetworkNamespace::new()?, "eth0")?;
+    /// let port = prepared.attach(&Endpoint::new("eth0", Ipv4Addr::new(10, 77, 0, 2)))?;
+    /// # Ok::<(), isolate_netns::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), without those of addresses.
+    pub fn prepare(&self, namespace: NetworkNamespace, interface: &str) -> Result<Prepared> {
+        prepare(&self.shared, namespace, interface)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// A port that is there, of which `interface` is the host's end: for one who did not make it. Dropping it does nothing.

@@ -89,7 +89,7 @@ fn try_links() -> Option<(bool, bool)> {
             bridge: master,
             inside: "try2",
             namespace: std::os::fd::AsFd::as_fd(&other),
-            mac: [2, 0, 0, 0, 0, 2],
+            mac: Some([2, 0, 0, 0, 0, 2]),
             mtu: None,
         });
         Ok::<_, crate::Error>((bridge, route.apply(vec![pair]).is_ok()))

@@ -58,11 +58,10 @@ pub(crate) fn connect(bridge: &Arc<Shared>, namespace: BorrowedFd<'_>, endpoint:
         bridge: bridge.index,
         inside: &endpoint.interface,
         namespace,
-        mac: port.guard.mac,
+        mac: Some(port.guard.mac),
         mtu: bridge.mtu,
     });
-    // From here on, an error drops the port, and the port what it has: what is not there yet is no error.
-    port.kept = false;
+    port.is_made();
     let guard = &port.guard;
     let made = AtomicBool::new(false);
     let (tell, told) = mpsc::channel::<()>();
@@ -92,7 +91,7 @@ pub(crate) fn connect(bridge: &Arc<Shared>, namespace: BorrowedFd<'_>, endpoint:
 }
 
 /// Its addresses with the bridge's prefixes.
-fn own_addresses(bridge: &Shared, endpoint: &Endpoint) -> Result<Vec<Cidr>> {
+pub(crate) fn own_addresses(bridge: &Shared, endpoint: &Endpoint) -> Result<Vec<Cidr>> {
     let with_prefix = |address: IpAddr| {
         let gateway = bridge.gateways.iter().find(|gateway| gateway.is_ipv6() == address.is_ipv6());
         match gateway {
@@ -112,7 +111,7 @@ fn own_addresses(bridge: &Shared, endpoint: &Endpoint) -> Result<Vec<Cidr>> {
 
 /// The first packet is not to be lost: the host's end was up before it had a carrier, and so was the bridge with its
 /// first port. The pair takes microseconds. The bridge, before Linux 6.8, takes up to a second that is not waited for.
-fn settle(bridge: &Shared, interface: &str) -> Result<()> {
+pub(crate) fn settle(bridge: &Shared, interface: &str) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(1);
     while !bridge.home.route().is_operational(interface)? && Instant::now() < end {
         thread::sleep(Duration::from_micros(200));
@@ -121,7 +120,7 @@ fn settle(bridge: &Shared, interface: &str) -> Result<()> {
 }
 
 /// Inside, by netlink alone as a rule: of a parameter below `/proc/sys` the kernel keeps an entry for each namespace, and looks at all.
-fn configure(bridge: &Shared, endpoint: &Endpoint, own: &[Cidr], route: &mut Route) -> Result<()> {
+pub(crate) fn configure(bridge: &Shared, endpoint: &Endpoint, own: &[Cidr], route: &mut Route) -> Result<()> {
     let name = &endpoint.interface;
     if endpoint.ipv6.is_some() && bridge.home.bridge_filter.get() == Some(&false) {
         // Nobody else keeps out what neighbours say as routers.
@@ -136,7 +135,7 @@ fn configure(bridge: &Shared, endpoint: &Endpoint, own: &[Cidr], route: &mut Rou
     route.configure(name, own, &gateways, endpoint.metric)
 }
 
-fn explained(bridge: &Shared, namespace: BorrowedFd<'_>, inside: &str, error: Error) -> Error {
+pub(crate) fn explained(bridge: &Shared, namespace: BorrowedFd<'_>, inside: &str, error: Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EEXIST) => error.saying(format!("the namespace has a link {inside} already")),
         Some(libc::EINVAL | libc::ENODEV) if matches!(bridge.home.route().index(&bridge.name), Ok(None)) => {
@@ -151,17 +150,26 @@ fn explained(bridge: &Shared, namespace: BorrowedFd<'_>, inside: &str, error: Er
 }
 
 /// A name for the host's end, new for every pair: that of one whose namespace has just ended may be there still.
-fn name() -> String {
+pub(crate) fn name() -> String {
     let random = RandomState::new().build_hasher().finish();
     format!("iso{:012x}", random & 0xffff_ffff_ffff)
 }
 
 impl Port {
-    fn of(bridge: &Arc<Shared>, interface: String, endpoint: &Endpoint) -> Self {
+    pub(crate) fn of(bridge: &Arc<Shared>, interface: String, endpoint: &Endpoint) -> Self {
         let guard = Guard { interface, mac: endpoint.mac(), addresses: endpoint.addresses() };
         let (bridge, address) = (Arc::clone(bridge), endpoint.address);
         let (published, bandwidth) = (Mutex::new(Vec::new()), Mutex::new(Bandwidth::new()));
         Self { bridge, guard, address, published, bandwidth, kept: true }
+    }
+
+    /// From here on dropping it takes back what it has: what is not there yet is no error.
+    pub(crate) fn is_made(&mut self) {
+        self.kept = false;
+    }
+
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     pub(crate) fn open(bridge: &Arc<Shared>, interface: &str, endpoint: &Endpoint) -> Result<Self> {

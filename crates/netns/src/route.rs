@@ -74,18 +74,18 @@ pub(crate) struct Pair<'a> {
     pub(crate) bridge: u32,
     pub(crate) inside: &'a str,
     pub(crate) namespace: BorrowedFd<'a>,
-    pub(crate) mac: [u8; 6],
+    /// One that the kernel makes up, if none is said.
+    pub(crate) mac: Option<[u8; 6]>,
     pub(crate) mtu: Option<u32>,
 }
 
 /// Both ends in one request: the host's below the bridge and up, the other in its namespace, still down
 /// (`IFF_UP` for the peer would fail the whole with ENOTCONN).
 pub(crate) fn create_pair(pair: &Pair<'_>) -> Step {
-    let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(pair.inside)
-        .address(pair.mac.into())
-        .setns_by_fd(pair.namespace.as_raw_fd());
+    let peer =
+        LinkMessageBuilder::<LinkUnspec>::new().name(pair.inside).setns_by_fd(pair.namespace.as_raw_fd());
     let mut peer = peer.build();
+    peer.attributes.extend(pair.mac.map(|mac| LinkAttribute::Address(mac.into())));
     peer.attributes.extend(pair.mtu.map(LinkAttribute::Mtu));
     let link = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(pair.host)
@@ -121,6 +121,12 @@ pub(crate) fn delete_link_number(index: u32) -> Step {
 
 pub(crate) fn up(name: &str) -> Step {
     Step::new(format!("link {name} up"), Message::SetLink(LinkUnspec::new_with_name(name).up().build()), 0)
+}
+
+/// Another MAC address.
+pub(crate) fn address_of(name: &str, mac: [u8; 6]) -> Step {
+    let link = LinkUnspec::new_with_name(name).address(mac.into()).build();
+    Step::new(format!("MAC address of {name}"), Message::SetLink(link), 0)
 }
 
 pub(crate) fn down(name: &str) -> Step {
@@ -281,6 +287,15 @@ impl Route {
         let bridge = LinkInfo::Kind(InfoKind::Bridge);
         let is = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkInfo(i) if i.contains(&bridge));
         Ok(self.link(name, false)?.attributes.iter().any(is))
+    }
+
+    /// The bridge that the link of this name is a port of, by its index.
+    pub(crate) fn controller(&mut self, name: &str) -> Result<Option<u32>> {
+        let of = |attribute: LinkAttribute| match attribute {
+            LinkAttribute::Controller(index) => Some(index),
+            _ => None,
+        };
+        Ok(self.link(name, false)?.attributes.into_iter().find_map(of))
     }
 
     /// Whether packets pass by it. A link that sees its carrier late drops them until the kernel's link watch has

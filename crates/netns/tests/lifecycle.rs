@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Barrier;
 use std::thread;
 
-use isolate_netns::{Bridge, ErrorKind, Firewall, NetworkNamespace, Publish};
+use isolate_netns::{Bridge, Endpoint, ErrorKind, Firewall, NetworkNamespace, Publish};
 use lan::{CONTAINER, ask, bridge, container, here, neighbour, rules, run, serve};
 use testkit::{Need, kernel_test};
 
@@ -42,6 +42,45 @@ fn dropping_does_what_remove_does() {
             container.port.publish((9000, 80)).unwrap();
         }
         assert_eq!((rules().as_str(), links().lines().count()), ("", 1));
+    });
+}
+
+#[test]
+fn a_pair_that_is_prepared_becomes_a_port_of_its_own_bridge_alone() {
+    kernel_test(NEEDS, || {
+        let (bridge, other) =
+            (bridge(Firewall::NfTables), Bridge::create("other0", "10.99.0.1/24".parse().unwrap()));
+        let other = other.unwrap();
+        let prepare = || bridge.prepare(NetworkNamespace::new().unwrap(), "eth0").unwrap();
+        let prepared = prepare();
+        assert!(prepared.leads_to(&bridge) && !prepared.leads_to(&other));
+        assert!(links().contains(prepared.host_interface()));
+        let namespace = prepared.namespace().try_clone().unwrap();
+        let endpoint = Endpoint::new("eth0", CONTAINER).with_mac([2, 0, 0, 0, 0, 7]).metric(77);
+        let port = prepared.attach(&endpoint).unwrap();
+        let _server = serve(&namespace, 80);
+        assert!(ask(&here(), (CONTAINER, 80)).is_some());
+        let shown = namespace.run(|| run("ip route") + &run("ip link")).unwrap();
+        assert!(shown.contains("metric 77") && shown.contains("02:00:00:00:00:07"), "{shown}");
+        assert!(port.check().unwrap().is_empty() && rules().contains(port.interface()));
+        port.remove().unwrap();
+
+        // What is refused takes the pair along.
+        for endpoint in [Endpoint::new("eth1", CONTAINER), Endpoint::new("eth0", Ipv4Addr::new(9, 9, 9, 9))] {
+            let prepared = prepare();
+            let host = prepared.host_interface().to_owned();
+            assert_eq!(prepared.attach(&endpoint).unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert!(!links().contains(&host) && !rules().contains(&host));
+        }
+        assert_eq!(bridge.prepare(here(), "eth0").unwrap_err().kind(), ErrorKind::InvalidInput);
+        for touch in ["ip link set HOST nomaster", "ip link set HOST master other0", "ip link delete HOST"] {
+            let prepared = prepare();
+            run(&touch.replace("HOST", prepared.host_interface()));
+            assert!(!prepared.leads_to(&bridge), "{touch}");
+        }
+        let prepared = prepare();
+        run("ip link delete test0");
+        assert!(!prepared.leads_to(&bridge));
     });
 }
 

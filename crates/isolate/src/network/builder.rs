@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Mutex;
 
 use isolate_netns::{Cidr, Firewall, MacvlanMode};
 
@@ -202,7 +203,9 @@ impl NetworkBuilder {
             names::begin(&store, &guard, &record).map(|()| lock)
         });
         match made {
-            Ok(lock) => Ok(Network { store: store.clone(), record, owned: Some(lock) }),
+            Ok(lock) => {
+                Ok(Network { store: store.clone(), record, owned: Some(lock), warm: Mutex::default() })
+            }
             Err(e) => {
                 take_down(&store, &guard, &record).ok();
                 Err(e)

@@ -1,6 +1,8 @@
 //! What connects a container to a network: a port of a bridge, or a macvlan.
 
-use isolate_netns::{Bandwidth, Bridge, Counted, Macvlan, MacvlanPort, NetworkNamespace, Port, Problem};
+use isolate_netns::{
+    Bandwidth, Bridge, Counted, Macvlan, MacvlanPort, NetworkNamespace, Port, Prepared, Problem,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::macvlan::patiently;
@@ -32,16 +34,26 @@ impl Link {
     pub(super) fn connect(&mut self, record: &PlaceRecord, namespace: &NetworkNamespace) -> Result<()> {
         match self {
             Self::Bridge(bridge, place) => {
-                let port = bridge.attach(namespace, &record.endpoint())?;
-                let bandwidth = record.bandwidth();
-                if bandwidth != Bandwidth::new() {
-                    port.limit(bandwidth)?;
-                }
-                *place = Some(port);
+                *place = Some(limited(bridge.attach(namespace, &record.endpoint())?, record)?);
             }
             Self::Macvlan(lan, place) => *place = Some(attach(lan, record, namespace)?),
         }
         Ok(())
+    }
+
+    /// The same, on a bridge, with a pair of links that was made ahead.
+    pub(super) fn adopt(&mut self, record: &PlaceRecord, prepared: Prepared) -> Result<()> {
+        if let Self::Bridge(_, place) = self {
+            *place = Some(limited(prepared.attach(&record.endpoint())?, record)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        match self {
+            Self::Bridge(_, port) => port.is_some(),
+            Self::Macvlan(_, port) => port.is_some(),
+        }
     }
 
     /// What publishes: a bridge's port.
@@ -115,6 +127,15 @@ impl Link {
             drop(port.keep());
         }
     }
+}
+
+/// With the bandwidth that was said.
+fn limited(port: Port, record: &PlaceRecord) -> Result<Port> {
+    let bandwidth = record.bandwidth();
+    if bandwidth != Bandwidth::new() {
+        port.limit(bandwidth)?;
+    }
+    Ok(port)
 }
 
 fn attach(lan: &Macvlan, record: &PlaceRecord, namespace: &NetworkNamespace) -> Result<MacvlanPort> {

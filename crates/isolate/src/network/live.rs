@@ -147,7 +147,7 @@ impl Container {
     /// # Errors
     /// What the kernel refused; [`NotFound`](ErrorKind::NotFound) while a parent is not there.
     pub fn repair_network(&self) -> Result<()> {
-        for Place { record, link } in self.undo().places().iter_mut() {
+        for Place { record, link, .. } in self.undo().places().iter_mut() {
             link.repair(record, &|| self.inside_namespace()).map_err(|e| self.said(e))?;
         }
         Ok(())
@@ -168,7 +168,7 @@ impl Container {
         }
         let network = network::find(&undo.store, &guard, attach.network())?;
         let order = record.places.iter().map(|place| place.order + 1).max().unwrap_or(0);
-        let mut place = Place::take(&undo.store, &guard, &network, &mut record, attach, order)?;
+        let mut place = Place::take(&undo.store, &guard, &network, &mut record, attach, order, false)?;
         let connected = undo
             .write_record(&record)
             .and_then(|()| names::join(&undo.store, &guard, &network, &record))

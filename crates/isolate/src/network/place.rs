@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use isolate_netns::{
-    Bandwidth, Bridge, Endpoint, NetworkNamespace, remove_bandwidth, remove_guard, remove_published,
+    Bandwidth, Bridge, Endpoint, NetworkNamespace, Prepared, remove_bandwidth, remove_guard, remove_published,
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::attach::Attach;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::link::Link;
 use crate::network::record::NetworkRecord;
-use crate::network::{self, Leases, macvlan};
+use crate::network::{self, Leases, Slot, macvlan};
 use crate::record::Record;
 use crate::store::{Guard, Store};
 
@@ -55,6 +55,8 @@ pub(crate) struct PlaceRecord {
 pub(crate) struct Place {
     pub(crate) record: PlaceRecord,
     pub(crate) link: Link,
+    /// Made ahead, until it is used.
+    pub(crate) slot: Option<Slot>,
 }
 
 impl PlaceRecord {
@@ -144,12 +146,22 @@ impl Place {
         container: &mut Record,
         attach: &Attach,
         order: u32,
+        warm: bool,
     ) -> Result<Self> {
         let taken = network::up(store, guard, network).and_then(|link| {
             let leases = Leases::of(&store.network(&network.name));
-            let record = PlaceRecord::lease(network, &leases, container, attach, order)?;
+            let mut record = PlaceRecord::lease(network, &leases, container, attach, order)?;
+            let slot = match &link {
+                Link::Bridge(bridge, _) if warm => {
+                    super::warm::take(store, guard, &network.name, bridge, &record)
+                }
+                _ => None,
+            };
+            if let Some(slot) = &slot {
+                slot.prepared.host_interface().clone_into(&mut record.host);
+            }
             container.places.push(record.clone());
-            Ok(Self { record, link })
+            Ok(Self { record, link, slot })
         });
         if taken.is_err() {
             network::left(store, guard, &network.name, &container.name).ok();
@@ -160,6 +172,11 @@ impl Place {
     /// Connects the container's network namespace.
     pub(crate) fn connect(&mut self, namespace: &NetworkNamespace) -> Result<()> {
         self.link.connect(&self.record, namespace)
+    }
+
+    /// The same with what was made ahead. On an error it is gone, and nothing is connected.
+    pub(crate) fn adopt(&mut self, prepared: Prepared) -> Result<()> {
+        self.link.adopt(&self.record, prepared)
     }
 
     /// Takes back the rules that lead here. The link goes with the network namespace.

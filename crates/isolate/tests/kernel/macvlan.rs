@@ -155,6 +155,8 @@ fn what_the_host_cannot_do_for_a_macvlan_is_refused_by_name_and_nothing_is_left(
         let bandwidth = Bandwidth::new().down(8_000_000);
         let error = idle("x").network(Attach::to(&net).bandwidth(bandwidth)).start().unwrap_err();
         refused(error, ErrorKind::Unsupported, &format!("container `x`: {limit}"));
+        let ahead = "network `lan`: its containers are on a macvlan, of which nothing can be made ahead";
+        refused(net.warm(1).unwrap_err(), ErrorKind::Unsupported, ahead);
         let mut one = idle("one").network(&net).start().unwrap();
         let error = one.limit_network("lan", bandwidth).unwrap_err();
         refused(error, ErrorKind::Unsupported, &format!("container `one`: {limit}"));

@@ -39,3 +39,4 @@ mod threads;
 mod users;
 mod view;
 mod volumes;
+mod warm;

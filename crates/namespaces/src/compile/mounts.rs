@@ -36,6 +36,9 @@ pub(super) fn outside(command: &Command, steps: &mut Steps) -> Result<()> {
     if steps.outside.is_none() {
         return Ok(());
     }
+    if is_early(steps) {
+        clear_umask(steps);
+    }
     steps.begin_outside();
     let mut all = Vec::new();
     if let Some(What::Filesystem(filesystem)) = command.root.as_ref().map(|root| &root.what)
@@ -57,6 +60,16 @@ pub(super) fn outside(command: &Command, steps: &mut Steps) -> Result<()> {
     steps.outside_filesystems(command.scratch.as_ref().filter(|scratch| is_outside(scratch)), &all)
 }
 
+/// Whether the launcher makes its mounts before the clone, and before all else.
+fn is_early(steps: &Steps) -> bool {
+    steps.outside.as_ref().is_some_and(|outside| outside.section == Section::Prepare)
+}
+
+/// By the launcher, which makes mounts too; the child inherits it.
+fn clear_umask(steps: &mut Steps) {
+    steps.call(Section::Prepare, "clear the umask", libc::SYS_umask, vec![Arg::Number(0)]).save = Some(UMASK);
+}
+
 /// A descriptor of the `/` that is there.
 pub(super) fn open_root(steps: &mut Steps) {
     let flags = Arg::Number((libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64);
@@ -75,8 +88,9 @@ pub(super) fn steps(command: &Command, maps: Option<&Maps>, user: bool, steps: &
         Arg::Number(0),
     ];
     steps.call(child, "make every mount private", libc::SYS_mount, private);
-    // By the launcher, which makes mounts too; the child inherits it.
-    steps.call(Section::Prepare, "clear the umask", libc::SYS_umask, vec![Arg::Number(0)]).save = Some(UMASK);
+    if !is_early(steps) {
+        clear_umask(steps);
+    }
     let outside = steps.outside.is_some();
     let scratch = command.scratch.as_ref().filter(|scratch| !(is_outside(scratch) && outside));
     if let Some(scratch) = scratch {
