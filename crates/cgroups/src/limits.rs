@@ -303,7 +303,7 @@ mod tests {
             .cpus(1.5)
             .cpu_burst(Duration::from_millis(20))
             .cpuset([0, 2])
-            .io_max("/dev/sda", crate::IoMax::new().read(Bytes::mib(9)))
+            .io_max("/dev/sda", IoMax::new().read(Bytes::mib(9)))
             .huge_pages(Bytes::mib(2), Bytes::mib(4));
         let text = serde_json::to_string(&limits).unwrap();
         assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), limits);

@@ -109,7 +109,8 @@ impl Seccomp {
     #[cfg(feature = "serde")]
     pub(crate) fn of_program(bytes: &[u8]) -> Option<Self> {
         const INSTRUCTION: usize = size_of::<libc::sock_filter>();
-        let fits = !bytes.is_empty() && bytes.len() % INSTRUCTION == 0 && bytes.len() / INSTRUCTION <= MOST;
+        let fits =
+            !bytes.is_empty() && bytes.len().is_multiple_of(INSTRUCTION) && bytes.len() / INSTRUCTION <= MOST;
         fits.then(|| Self { program: bytes.into() })
     }
 

@@ -269,7 +269,7 @@ fn places_whose_bridge_is_gone_or_that_somebody_has_touched_are_thrown_away() {
         let disk = OnDisk::root();
         let net = Network::create("net").unwrap();
         net.warm(2).unwrap();
-        let bridge = net.inspect().unwrap().bridge;
+        let bridge = net.inspect().unwrap().bridge.unwrap();
         let works = |warm: bool| {
             let server = on(&disk, SERVER, &net).start().unwrap();
             assert_eq!(is_warm(&server), warm);
