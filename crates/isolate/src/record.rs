@@ -140,7 +140,7 @@ mod tests {
         let mut record = Record::new("tomcat5", "isolate-tomcat5".into());
         let odd = std::os::unix::ffi::OsStringExt::from_vec(b"/a\xff\nb".to_vec());
         record.scratch = Some(std::path::PathBuf::from("/var").into());
-        record.work = Some(std::path::PathBuf::from(std::ffi::OsString::clone(&odd)).into());
+        record.work = Some(std::path::PathBuf::from(OsString::clone(&odd)).into());
         record.write(&directory).unwrap();
         assert_eq!(Record::read(&directory).unwrap(), Some(record.clone()));
         record.version += 1;
