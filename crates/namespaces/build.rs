@@ -86,10 +86,12 @@ fn compile(program: &str, linker: &Linker, out: &Path) -> Result<(), String> {
         .current_dir(&root)
         .arg(format!("{program}/main.rs"))
         .arg(format!("--crate-name={program}"))
+        // The keeper's code is in the memory of each process that has started one.
+        .arg(if program == "keeper" { "-Copt-level=z" } else { "-Copt-level=s" })
         .args(["--crate-type=bin", "--edition=2024", "--cap-lints=warn"])
         .arg(format!("--target={}", var("TARGET")))
         .arg(format!("--remap-path-prefix={root}=."))
-        .args(["-Cpanic=abort", "-Copt-level=s", "-Cdebuginfo=0", "-Cstrip=symbols", "-Ccodegen-units=1"])
+        .args(["-Cpanic=abort", "-Cdebuginfo=0", "-Cstrip=symbols", "-Ccodegen-units=1"])
         .args(["-Coverflow-checks=off", "-Cdebug-assertions=off", "-Cforce-unwind-tables=no"])
         // Without a table of addresses there is no writable segment: a page less for each monitor.
         .args([

@@ -181,13 +181,12 @@ pub(crate) fn read(fd: i32, room: &mut [u8]) -> isize {
     unsafe { call(shared::READ, [fd as usize, room.as_mut_ptr() as usize, room.len(), 0, 0, 0]) }
 }
 
-/// The configuration, from the beginning of its file.
-pub(crate) fn read_config(file: i32) -> Option<Config> {
-    let mut config = Config::NONE;
-    let place = &raw mut config as usize;
+/// The configuration, from the beginning of its file; whether it is one.
+pub(crate) fn read_config(file: i32, config: &mut Config) -> bool {
+    let place = config as *mut Config as usize;
     // SAFETY: plain numbers, of any value.
     let got = unsafe { call(nr::PREAD64, [file as usize, place, size_of::<Config>(), 0, 0, 0]) };
-    (got == size_of::<Config>() as isize && config.magic == MAGIC).then_some(config)
+    got == size_of::<Config>() as isize && config.magic == MAGIC
 }
 
 pub(crate) fn read_at(fd: i32, room: &mut [u8], offset: usize) -> isize {

@@ -7,7 +7,7 @@ use crate::config::{
 };
 use crate::keep::Keeper;
 use crate::sys::{EAGAIN, EINTR};
-use crate::text::Text;
+use crate::text::Short;
 
 pub(crate) struct Client {
     /// -1: nobody.
@@ -38,7 +38,7 @@ impl Client {
 pub(crate) fn forward(clients: &mut [Client], tag: u8, bytes: &[u8]) {
     for client in clients.iter_mut().filter(|client| client.fd >= 0 && client.attached) {
         if client.lost > 0 {
-            let mut text = Text::<24>::new();
+            let mut text = Short::new();
             let parts = [&[LOST][..], text.number(client.lost).bytes()].map(Part::of);
             if call::send(client.fd, &parts, NO_FDS) {
                 client.lost = 0;
@@ -68,20 +68,17 @@ impl Keeper {
     /// A packet of a client's.
     pub(crate) fn serve(&mut self, n: usize) {
         let Some(&Client { fd, attached, taken, .. }) = self.clients.get(n) else { return };
-        let mut room = [0u8; 1 + PIECE];
+        let mut room = [0u8; 8];
         let length = call::peek(fd, &mut room);
         if length == -EAGAIN || length == -EINTR {
             return;
         }
-        if length <= 0 || length as usize > room.len() {
-            return self.forget(n);
-        }
-        let (first, rest) = match room.get(..length as usize) {
+        let (first, rest) = match room.get(..length.clamp(0, 8) as usize) {
             Some([first, rest @ ..]) => (*first, rest),
-            _ => return,
+            _ => return self.forget(n),
         };
-        if first == INPUT && attached {
-            let (done, count) = put_in(self.input(), rest.get(taken..).unwrap_or(&[]));
+        if first == INPUT && attached && length as usize <= 1 + PIECE {
+            let (done, count) = pass_on(fd, self.input(), 1 + taken);
             if let Some(client) = self.clients.get_mut(n) {
                 client.taken = if done { 0 } else { taken + count };
                 client.waits_for_room = !done;
@@ -158,8 +155,13 @@ impl Keeper {
     }
 }
 
-/// Whether all of it went in, or nobody is there who could take it; and how much did.
-fn put_in(input: i32, bytes: &[u8]) -> (bool, usize) {
+/// The next packet from this byte on, to the input. Whether all of it went in, or nobody is there who could take it; and how much
+/// did. By itself, so that its room is on the stack only while there is input.
+#[inline(never)]
+fn pass_on(client: i32, input: i32, from: usize) -> (bool, usize) {
+    let mut room = [0u8; 1 + PIECE];
+    let length = call::peek(client, &mut room);
+    let bytes = room.get(from..length.max(0) as usize).unwrap_or(&[]);
     if input < 0 || bytes.is_empty() {
         return (true, 0);
     }

@@ -185,7 +185,9 @@ pub(crate) const MOST_CLIENTS: usize = 16;
 
 /// The longest state, in bytes.
 pub(crate) const STATE_ROOM: usize = 768;
-/// The most bytes of output or input in one packet. A pipe takes so many or none (PIPE_BUF, pipe(7)).
+/// The most bytes of a line in one piece of the log, and of output in one packet.
+pub(crate) const LINE: usize = 3072;
+/// The most bytes of input in one packet, and the most that a client makes room for. A pipe takes so many or none (PIPE_BUF, pipe(7)).
 pub(crate) const PIECE: usize = 4096;
 
 /// Requests: the first byte of a packet. What is not known ends the connection.

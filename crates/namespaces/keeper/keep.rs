@@ -62,18 +62,18 @@ impl Keeper {
     };
 
     /// Takes over. The errno of what is refused.
-    pub(crate) fn begin(&mut self, config: Config) -> Result<(), isize> {
+    pub(crate) fn begin(&mut self) -> Result<(), isize> {
+        let config = &self.config;
         let mut refused = 0;
-        each(&config, config.groups, |file| {
+        each(config, config.groups, |file| {
             refused = refused.min(call::write(file, b"0"));
             call::close(file);
         });
         if refused < 0 {
             return Err(-refused);
         }
-        self.config = config;
-        self.record.begin(&config);
-        self.run.begin(&config);
+        self.record.begin(config);
+        self.run.begin(config);
         let first = if config.terminal >= 0 { config.terminal } else { config.stdout };
         for (stream, fd) in self.streams.iter_mut().zip([first, config.stderr]) {
             stream.fd = fd;
@@ -86,7 +86,7 @@ impl Keeper {
         self.check.begin();
         if config.check.plan >= 0 {
             self.record.health = Health::Starting;
-            self.check.first(&config, config.began);
+            self.check.first(config, config.began);
         }
         self.record.event(b"kept", b"");
         self.record.write();

@@ -2,20 +2,20 @@
 //! `TIME STREAM TAG TEXT`, a line each; tag P: the line goes on in the next of its stream, F: here it ends.
 
 use crate::call::{self, APPEND, MONOTONIC, Part, REALTIME};
-use crate::config::PIECE;
-use crate::text::{SECOND, Text};
+use crate::config::LINE;
+use crate::text::{SECOND, Short};
 
 /// What has been read of one stream and is not written: less than a line, unless the line is longer than this.
 pub(crate) struct Stream {
     pub fd: i32,
-    buffer: [u8; PIECE],
+    buffer: [u8; LINE],
     length: usize,
     /// The line has begun with a P.
     begun: bool,
 }
 
 impl Stream {
-    pub(crate) const NEW: Self = Self { fd: 0, buffer: [0; PIECE], length: 0, begun: false };
+    pub(crate) const NEW: Self = Self { fd: 0, buffer: [0; LINE], length: 0, begun: false };
 
     /// Reads what there is; how much, 0 at the end, or an error.
     pub(crate) fn read(&mut self) -> isize {
@@ -62,7 +62,7 @@ pub(crate) struct Log {
 }
 
 /// Parts of one write: two a line.
-const PARTS: usize = 64;
+const PARTS: usize = 48;
 
 impl Log {
     pub(crate) const NEW: Self =
@@ -73,7 +73,6 @@ impl Log {
         self.most_bytes = most_bytes;
         self.files = files;
         self.fd = -1;
-        self.open();
     }
 
     /// Writes the lines that are there whole, and a piece of one that fills the buffer; at the `end` what is left as well.
@@ -85,7 +84,7 @@ impl Log {
         let mut done = 0;
         loop {
             let waiting = stream.buffer.get(done..stream.length).unwrap_or(&[]);
-            let full = done == 0 && stream.length == PIECE;
+            let full = done == 0 && stream.length == LINE;
             let taken = self.write_lines(waiting, name, full, end, &mut stream.begun);
             if taken == 0 {
                 break;
@@ -100,7 +99,7 @@ impl Log {
     /// As many as fit into one write; how many bytes of the program's.
     fn write_lines(&mut self, bytes: &[u8], name: &[u8], full: bool, end: bool, begun: &mut bool) -> usize {
         let time = call::now(REALTIME);
-        let (mut whole, mut part) = (Text::<64>::new(), Text::<64>::new());
+        let (mut whole, mut part) = (Short::new(), Short::new());
         whole.time(time).push(b" ").push(name).push(b" F ");
         part.time(time).push(b" ").push(name).push(if end { b" F " } else { b" P " });
         let mut parts = [Part::NONE; PARTS];
@@ -181,7 +180,7 @@ impl Log {
         let mut n = self.files.saturating_sub(1) as u64;
         let mut moved = n > 0;
         while n > 0 {
-            let (mut from, mut to) = (Text::<16>::new(), Text::<16>::new());
+            let (mut from, mut to) = (Short::new(), Short::new());
             from.push(b"log");
             if n > 1 {
                 from.push(b".").number(n - 1);

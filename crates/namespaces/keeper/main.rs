@@ -37,7 +37,8 @@ core::arch::global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rs
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x30, xzr", "mov x0, sp", "bl {0}", "brk 1", sym enter);
 
-/// What one thread has alone.
+/// What one thread has alone. On pages of its own, so that they are as few as can be.
+#[repr(align(4096))]
 struct Alone<T>(UnsafeCell<T>);
 
 // SAFETY: this program has one thread, and each process its own memory.
@@ -56,10 +57,8 @@ unsafe extern "C" fn enter(stack: *const usize) -> ! {
     call::settle();
     // SAFETY: the only reference that is ever made.
     let keeper = unsafe { &mut *KEEPER.0.get() };
-    let begun = match call::read_config(config) {
-        Some(config) => keeper.begin(config),
-        None => Err(sys::EBADMSG as isize),
-    };
+    let is_one = call::read_config(config, &mut keeper.config);
+    let begun = if is_one { keeper.begin() } else { Err(sys::EBADMSG as isize) };
     let errno = begun.err().unwrap_or(0) as i32;
     // SAFETY: a report on this stack.
     unsafe {

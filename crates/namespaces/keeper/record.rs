@@ -2,7 +2,7 @@
 
 use crate::call::{self, APPEND, Part, REALTIME, REPLACE};
 use crate::config::{Config, STATE_ROOM};
-use crate::text::Text;
+use crate::text::{Short, Text};
 use crate::wire::Message;
 
 /// What the state says.
@@ -106,7 +106,7 @@ impl End {
     }
 
     /// In words.
-    fn detail<const N: usize>(&self, text: &mut Text<N>) {
+    fn detail(&self, text: &mut Short) {
         match self.how {
             How::Not => {}
             How::Exited => _ = text.push(b" code ").number(self.message.status as u32 as u64),
@@ -211,7 +211,7 @@ impl Record {
             file = call::open(self.directory, c"events", APPEND) as i32;
         }
         if file >= 0 {
-            let mut time = Text::<32>::new();
+            let mut time = Short::new();
             time.time(call::now(REALTIME));
             let space: &[u8] = if detail.is_empty() { b"" } else { b" " };
             let parts = [time.bytes(), b" ", kind, space, detail, b"\n"].map(Part::of);
@@ -221,7 +221,7 @@ impl Record {
     }
 
     pub(crate) fn died(&self) {
-        let mut text = Text::<64>::new();
+        let mut text = Short::new();
         self.end.detail(&mut text);
         self.event(b"died", text.bytes().get(1..).unwrap_or(&[]));
     }

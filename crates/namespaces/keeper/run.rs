@@ -5,7 +5,7 @@ use crate::config::{Config, RESTART_ALWAYS, RESTART_ON_FAILURE};
 use crate::keep::Keeper;
 use crate::record::{End, Health, How, Phase};
 use crate::start::{each, oom_kills, start};
-use crate::text::{SECOND, Text};
+use crate::text::{SECOND, Short};
 use crate::wire::{CLONE, ENDED, Report, STARTED, TERMINAL};
 
 pub(crate) struct Run {
@@ -123,7 +123,7 @@ impl Keeper {
             self.record.failing = 0;
             self.check.first(&self.config, self.run.began);
         }
-        let mut text = Text::<32>::new();
+        let mut text = Short::new();
         self.record.event(b"started", text.push(b"pid ").number(pid as u32 as u64).bytes());
         self.record.write();
     }
@@ -173,7 +173,7 @@ impl Keeper {
             self.run.oom_kills = kills;
         }
         if self.record.oom_kills > 0 {
-            let mut text = Text::<32>::new();
+            let mut text = Short::new();
             self.record.event(b"oom", text.number(self.record.oom_kills).bytes());
         }
         self.record.died();
@@ -190,7 +190,7 @@ impl Keeper {
         self.run.due = if self.run.again { now } else { now + delay };
         self.run.again = false;
         self.record.phase = Phase::Restarting;
-        let mut text = Text::<32>::new();
+        let mut text = Short::new();
         text.push(b"in ").number((self.run.due - now) / 1_000_000).push(b" ms");
         self.record.event(b"restarting", text.bytes());
         self.record.write();

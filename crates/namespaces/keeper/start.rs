@@ -2,7 +2,7 @@
 
 use crate::call;
 use crate::config::{Again, Config, List};
-use crate::text::Text;
+use crate::text::Short;
 
 /// A launcher that works: its pidfd, our end of its control socket, and that of its report.
 pub(crate) struct Started {
@@ -49,7 +49,7 @@ fn launch(config: &Config, again: &Again, control: i32, report: i32) -> ! {
     each(config, again.keep, call::inherit);
     call::inherit(again.plan);
     call::rewind(again.plan);
-    let [mut plan, mut length, mut to] = [const { Text::<24>::new() }; 3];
+    let [mut plan, mut length, mut to] = [const { Short::new() }; 3];
     plan.number(again.plan as u64);
     length.number(again.length.into());
     to.number(number as u64);

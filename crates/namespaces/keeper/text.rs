@@ -9,6 +9,9 @@ pub(crate) struct Text<const N: usize> {
     length: usize,
 }
 
+/// Whatever is short: one size, so that its code is there once.
+pub(crate) type Short = Text<64>;
+
 impl<const N: usize> Text<N> {
     pub(crate) const fn new() -> Self {
         Self { bytes: [0; N], length: 0 }

@@ -40,7 +40,7 @@ pub struct Attachment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Output {
-    /// Written to its standard output or its terminal, as it was written: 4,096 bytes at most.
+    /// Written to its standard output or its terminal, as it was written: 3,072 bytes at most.
     Stdout(Vec<u8>),
     /// Written to its standard error.
     Stderr(Vec<u8>),
