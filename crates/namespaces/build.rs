@@ -86,12 +86,10 @@ fn compile(program: &str, linker: &Linker, out: &Path) -> Result<(), String> {
         .current_dir(&root)
         .arg(format!("{program}/main.rs"))
         .arg(format!("--crate-name={program}"))
-        // The keeper's code is in the memory of each process that has started one.
-        .arg(if program == "keeper" { "-Copt-level=z" } else { "-Copt-level=s" })
         .args(["--crate-type=bin", "--edition=2024", "--cap-lints=warn"])
         .arg(format!("--target={}", var("TARGET")))
         .arg(format!("--remap-path-prefix={root}=."))
-        .args(["-Cpanic=abort", "-Cdebuginfo=0", "-Cstrip=symbols", "-Ccodegen-units=1"])
+        .args(["-Cpanic=abort", "-Copt-level=s", "-Cdebuginfo=0", "-Cstrip=symbols", "-Ccodegen-units=1"])
         .args(["-Coverflow-checks=off", "-Cdebug-assertions=off", "-Cforce-unwind-tables=no"])
         // Without a table of addresses there is no writable segment: a page less for each monitor.
         .args([
@@ -102,6 +100,10 @@ fn compile(program: &str, linker: &Linker, out: &Path) -> Result<(), String> {
         ])
         .arg("-o")
         .arg(out);
+    if program == "keeper" {
+        // A function is there once: its code is memory that each owner of keepers has of its own. A page less.
+        rustc.arg("-Cllvm-args=-inline-threshold=5");
+    }
     match linker {
         Linker::Bundled => {
             rustc.args(["-Clinker=rust-lld", "-Clinker-flavor=ld.lld", "-Clink-self-contained=no"]);

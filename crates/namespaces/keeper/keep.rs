@@ -23,6 +23,8 @@ pub(crate) struct Keeper {
     pub stdin: i32,
     /// When a terminal that nobody has open is looked at again.
     hung: u64,
+    /// When it listens again, after a connection that could not be taken.
+    deaf: u64,
     /// Launchers of ours that have not been reaped.
     pub children: u32,
 }
@@ -42,6 +44,8 @@ const MILLISECOND: u64 = 1_000_000;
 /// Between two looks at a terminal that nobody has open; between two tries to type into one that is full.
 const HUNG: u64 = 250 * MILLISECOND;
 const FULL: u64 = 20 * MILLISECOND;
+/// Without a descriptor that is free nobody is let in.
+const DEAF: u64 = 100 * MILLISECOND;
 /// A launcher ends right after its last word.
 const REAP: u64 = 10 * MILLISECOND;
 /// The most that is read after the end: a pipe's largest size by default, some times (F_SETPIPE_SZ, fcntl(2)).
@@ -58,6 +62,7 @@ impl Keeper {
         streams: [const { Stream::NEW }; 2],
         stdin: 0,
         hung: 0,
+        deaf: 0,
         children: 0,
     };
 
@@ -124,10 +129,10 @@ impl Keeper {
                     self.serve(n);
                 }
             }
-            if ready(LISTENS) {
-                self.accept();
-            }
             let now = call::now(MONOTONIC);
+            if ready(LISTENS) && !self.accept() {
+                self.deaf = now + DEAF;
+            }
             self.restart_if_due(now);
             self.check_if_due(now);
             while self.children > 0 && call::reap() {
@@ -144,7 +149,7 @@ impl Keeper {
         let hung = self.record.terminal && now < self.hung;
         let full = self.clients.iter().any(|client| client.waits_for_room);
         let fixed = [
-            self.config.socket,
+            if now < self.deaf { -1 } else { self.config.socket },
             self.run.control,
             if self.run.dying { self.run.program } else { -1 },
             self.run.report,
@@ -172,6 +177,9 @@ impl Keeper {
         }
         if self.record.terminal && self.clients.iter().any(|client| client.waits_for_room) {
             at = at.min(now + FULL);
+        }
+        if now < self.deaf {
+            at = at.min(self.deaf);
         }
         let active = u32::from(self.run.is_ours && self.run.control >= 0) + u32::from(self.check.control >= 0);
         if self.children > active {

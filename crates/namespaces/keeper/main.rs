@@ -7,6 +7,7 @@
 #![no_main]
 #![no_builtins]
 
+mod calendar;
 mod call;
 mod check;
 mod clients;

@@ -262,6 +262,7 @@ impl Keeper {
             return false;
         }
         self.record.stopped = false;
+        self.record.write();
         if self.record.phase == Phase::Restarting {
             self.run.due = self.run.due.min(call::now(MONOTONIC));
         } else {

@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 
+use crate::calendar;
 use crate::call::string;
 
 pub(crate) struct Text<const N: usize> {
@@ -67,24 +68,15 @@ impl<const N: usize> Text<N> {
         self.push(key).push(b" ").number(ns / SECOND).push(b".").padded(ns % SECOND, 9).push(b"\n")
     }
 
-    /// `2016-10-06T00:17:09.669794202Z`: UTC, in the calendar of Gregory, from ns since 1970.
+    /// `2016-10-06T00:17:09.669794202Z`: UTC, from ns since 1970.
     pub(crate) fn time(&mut self, ns: u64) -> &mut Self {
-        let (seconds, days) = (ns / SECOND % DAY, ns / SECOND / DAY);
-        // Years begin with March: the day that some have not is their last. Eras have 400 years.
-        let days = days + 719_468;
-        let (era, day) = (days / 146_097, days % 146_097);
-        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day_of_month = day - (153 * month + 2) / 5 + 1;
-        let january = month >= 10;
-        let year = year + era * 400 + january as u64;
-        let month = if january { month - 9 } else { month + 3 };
-        self.padded(year, 4).push(b"-").padded(month, 2).push(b"-").padded(day_of_month, 2).push(b"T");
-        self.padded(seconds / 3600, 2).push(b":").padded(seconds / 60 % 60, 2).push(b":").padded(seconds % 60, 2);
+        let [year, month, day, hour, minute, second] = calendar::utc(ns / SECOND);
+        self.padded(year, 4);
+        for (mark, value) in [b"-", b"-", b"T", b":", b":"].into_iter().zip([month, day, hour, minute, second]) {
+            self.push(mark).padded(value, 2);
+        }
         self.push(b".").padded(ns % SECOND, 9).push(b"Z")
     }
 }
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
-const DAY: u64 = 86_400;

@@ -53,6 +53,11 @@ mod wire;
 #[expect(dead_code, reason = "the keeper's half of the format")]
 mod keeper_config;
 
+// The keeper's own, for its tests.
+#[cfg(test)]
+#[path = "../keeper/calendar.rs"]
+mod calendar;
+
 // The launcher's half, as far as tests read plans.
 #[cfg(any(test, fuzzing))]
 #[expect(dead_code, reason = "tests read plans, the launcher carries them out")]

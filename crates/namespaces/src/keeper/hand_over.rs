@@ -51,7 +51,8 @@ impl Child {
         let failed = |e: io::Error| Error::io("cannot prepare the keeper", &e);
         let socket = socket::listen(keeper.directory.as_fd())?;
         let given = Given::take(&mut self).map_err(failed)?;
-        let ready = given.start(keeper, &self, &socket)?;
+        let ready =
+            given.start(keeper, &self, &socket).inspect_err(|_| socket::remove(keeper.directory.as_fd()))?;
         self.take_monitor().hand_over(ready);
         Ok(())
     }
@@ -117,7 +118,13 @@ impl Given {
         config.own = list.one(own.as_fd());
         config.control_number = list.one(numbers[0].as_fd());
         config.report_number = list.one(numbers[1].as_fd());
-        config.directory = list.one(keeper.directory.as_fd());
+        // Where the keeper has no standard descriptors of its own.
+        let directory = keeper.directory.try_clone().map_err(failed)?;
+        let memory = keeper.memory.as_ref().map(|(file, before)| Ok((file.try_clone()?, *before)));
+        let memory: Option<(OwnedFd, u64)> = memory.transpose().map_err(failed)?;
+        let groups = keeper.groups.iter().map(|file| file.try_clone()).collect::<io::Result<Vec<_>>>();
+        let groups = groups.map_err(failed)?;
+        config.directory = list.one(directory.as_fd());
         config.socket = list.one(socket.as_fd());
         config.control = list.one(monitor.control());
         config.monitor = list.one(monitor.as_fd());
@@ -128,7 +135,7 @@ impl Given {
         config.stderr = list.optional(self.stderr.as_ref());
         config.terminal = list.optional(self.terminal.as_ref());
         config.pid = child.id().cast_signed();
-        if let Some((file, before)) = &keeper.memory {
+        if let Some((file, before)) = &memory {
             config.memory = list.one(file.as_fd());
             config.oom_kills = *before;
         }
@@ -150,8 +157,8 @@ impl Given {
             config.check = list.plan(&plan, &config, QUIET, ends, &mut open).map_err(failed)?;
             config.renewed = list.pidfds_of(&plan, child.id());
         }
-        let groups: Vec<_> = keeper.groups.iter().map(|file| list.one(file.as_fd())).collect();
-        config.groups = list.list(groups);
+        let numbers_of_groups = groups.iter().map(|file| list.one(file.as_fd())).collect();
+        config.groups = list.list(numbers_of_groups);
         let bytes = [kernel::config_bytes(&config), &list.bytes].concat();
         let own = File::from(own);
         own.write_all_at(&bytes, 0).map_err(failed)?;

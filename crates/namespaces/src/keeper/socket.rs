@@ -55,6 +55,11 @@ pub(super) fn listen(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
     kernel::above_standard(socket).map_err(|e| Error::io("cannot make the socket of the keeper", &e))
 }
 
+/// Of a keeper that did not come to be.
+pub(super) fn remove(directory: BorrowedFd<'_>) {
+    unlinkat(directory, NAME, AtFlags::empty()).ok();
+}
+
 /// To the keeper there. `None`: there is none.
 pub(super) fn connected(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let failed = |errno: Errno| Error::os("cannot reach the keeper", errno.raw_os_error());

@@ -140,7 +140,8 @@ mod tests {
             key in prop::sample::select(vec!["pid", "started", "ended", "code", "step", "errno", "max_rss", "new"]),
             value in "[0-9.é+-]{0,40}",
         ) {
-            prop_assert!(format!("{key} {value}\nstatus exited\n{key}").parse::<KeptState>().is_ok());
+            let text = format!("{key} {value}\nstatus exited\n{key}");
+            prop_assert!(text.parse::<KeptState>().is_ok());
         }
     }
 }

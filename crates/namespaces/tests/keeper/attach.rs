@@ -145,7 +145,7 @@ fn on_terminal(script: &str) -> Command {
 fn a_terminal_is_typed_at_resized_and_logged_and_there_again_after_a_restart() {
     kernel_test(&[Need::Root, Need::Program("busybox")], || {
         let place = Place::new();
-        let mut command = on_terminal(
+        let command = on_terminal(
             "echo ready; while read line; do [ $line = die ] && exit 3; echo got $line $(stty size); done; exit 0",
         );
         let plan = command.plan().unwrap();

@@ -3,8 +3,9 @@
 use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-use isolate_namespaces::{Command, ErrorKind, Kept, Signal};
+use isolate_namespaces::{Command, ErrorKind, Keeper, Kept, Restart, Signal};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
@@ -97,7 +98,48 @@ const HELPER: &str = "ISOLATE_KEEPER_STRANGER";
 fn helper() {
     let Ok(directory) = std::env::var(HELPER) else { return };
     let kept = Kept::new(open(directory.as_ref()));
+    if directory.ends_with("/own") {
+        let plan = sh("echo mine; exit 3").plan().unwrap();
+        let keeper = Keeper::new(open(directory.as_ref())).log(1 << 20, 1);
+        let keeper = keeper.restart(Restart::OnFailure { most: Some(1) }).replay(&plan);
+        plan.spawn().unwrap().hand_over(&keeper).unwrap();
+        let end = kept.wait().unwrap();
+        println!("\nanswer: {:?} {}", end.end, end.restarts);
+        return;
+    }
     println!("\nanswer: {:?}", kept.state().map(|state| state.status).map_err(|e| e.kind()));
+}
+
+/// This one, where other users can execute it.
+fn program(place: &Place) -> PathBuf {
+    let program = place.0.join("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    for path in [&place.0, &program] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    program
+}
+
+fn answer(program: &Path, user: u32, directory: &Path) -> String {
+    let mut command = Command::new(program);
+    command.args(["--exact", "clients::helper", "--nocapture"]).env(HELPER, directory);
+    let output = command.uid(user).gid(user).groups([]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("answer: ").map(str::to_owned)).expect(&(text + &error))
+}
+
+#[test]
+fn an_ordinary_user_has_keepers_too() {
+    kernel_test(&[Need::Root], || {
+        let place = Place::new();
+        let (program, own) = (program(&place), place.0.join("own"));
+        fs::create_dir(&own).unwrap();
+        std::os::unix::fs::chown(&own, Some(65_534), Some(65_534)).unwrap();
+        assert_eq!(answer(&program, 65_534, &own), "Some(Code(3)) 1");
+        let log = fs::read_to_string(own.join("log")).unwrap();
+        assert_eq!(log.matches(" stdout F mine\n").count(), 2);
+    });
 }
 
 #[test]
@@ -108,19 +150,8 @@ fn another_user_is_not_answered_even_if_the_socket_lets_him_in() {
         let socket = place.0.join("socket");
         assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(place.0.join("state")).unwrap().permissions().mode() & 0o777, 0o600);
-        // Where the other user can execute it.
-        let program = place.0.join("program");
-        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        for path in [&place.0, &program] {
-            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
-        }
-        let asks = |user: u32| {
-            let mut command = Command::new(&program);
-            command.args(["--exact", "clients::helper", "--nocapture"]).env(HELPER, &place.0);
-            let output = command.uid(user).gid(user).groups([]).output().unwrap();
-            let text = String::from_utf8(output.stdout).unwrap();
-            text.lines().find_map(|line| line.strip_prefix("answer: ").map(str::to_owned)).expect(&text)
-        };
+        let program = program(&place);
+        let asks = |user| answer(&program, user, &place.0);
         assert_eq!(asks(0), "Ok(Running)");
         assert_eq!(asks(65_534), "Err(PermissionDenied)");
         fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();

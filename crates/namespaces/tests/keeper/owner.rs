@@ -96,7 +96,7 @@ fn nothing_of_the_keepers_reaches_the_program_or_its_health_check() {
     kernel_test(&[Need::Root], || {
         let place = Place::new();
         let script = "ls -l /proc/self/fd | grep -v '/proc/\\|total' | sed 's/.* \\([0-9]*\\) -> .*/\\1/' | sort -n | tr '\\n' ' '; echo";
-        let mut command = sh(script);
+        let command = sh(script);
         let plan = command.plan().unwrap();
         let check = sh(&format!("({script}) > {}/check", place.0.display())).plan().unwrap();
         let health =

@@ -83,7 +83,7 @@ fn where_nothing_can_be_written_any_more_the_program_goes_on_and_is_started_agai
     kernel_test(&[Need::Root], || {
         let place = Place::new();
         mount("tmpfs", &place.0, "tmpfs", MountFlags::NOSUID, c"size=1m").unwrap();
-        let mut command = sh("echo line; sleep 0.01; exit 1");
+        let command = sh("echo line; sleep 0.01; exit 1");
         let plan = command.plan().unwrap();
         let keeper = place.keeper().restart(Restart::OnFailure { most: Some(2) }).replay(&plan);
         let child = command.clone().stdin(Stdio::piped()).spawn().unwrap();
