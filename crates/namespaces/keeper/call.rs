@@ -27,7 +27,6 @@ system_calls! {
     WRITEV 20 66;
     GETSOCKOPT 55 209;
     FTRUNCATE 77 46;
-    UMASK 95 166;
     GETUID 102 174;
     SETSID 112 157;
     UNLINKAT 263 35;
@@ -127,7 +126,6 @@ pub(crate) fn settle() {
         signal += 1;
     }
     numbers(nr::SETSID, [0; 4]);
-    numbers(nr::UMASK, [0o077, 0, 0, 0]);
     numbers(shared::PRCTL, [4 /* PR_SET_DUMPABLE */, 0, 0, 0]);
     numbers(new::CLOSE_RANGE, [3, u32::MAX as usize, 4 /* CLOSE_RANGE_CLOEXEC */, 0]);
     // SAFETY: literals.
@@ -148,7 +146,7 @@ pub(crate) fn settle() {
     }
 }
 
-/// Follows no link at the end of the name; what is made is the owner's.
+/// Follows no link at the end of the name; what is made is the owner's, whatever the umask is, which is the programs'.
 pub(crate) fn open(directory: i32, name: &CStr, flags: usize) -> isize {
     let create = if flags & (APPEND | REPLACE) & !READ_WRITE != 0 { CREATE | NONBLOCK } else { 0 };
     let args = [
@@ -166,9 +164,7 @@ pub(crate) fn open(directory: i32, name: &CStr, flags: usize) -> isize {
 pub(crate) fn rename(directory: i32, from: &CStr, to: &CStr) -> isize {
     let directory = directory as usize;
     // SAFETY: strings that end.
-    unsafe {
-        call(nr::RENAMEAT2, [directory, from.as_ptr() as usize, directory, to.as_ptr() as usize, 0, 0])
-    }
+    unsafe { call(nr::RENAMEAT2, [directory, from.as_ptr() as usize, directory, to.as_ptr() as usize, 0, 0]) }
 }
 
 pub(crate) fn unlink(directory: i32, name: &CStr) {
@@ -250,7 +246,10 @@ pub(crate) fn reap() -> bool {
     let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, pad, pid
     // SAFETY: as long as the kernel's structure.
     let done = unsafe {
-        call(shared::WAITID, [0 /* P_ALL */, 0, info.as_mut_ptr() as usize, 4 | 1 /* WEXITED, WNOHANG */, 0, 0])
+        call(
+            shared::WAITID,
+            [0 /* P_ALL */, 0, info.as_mut_ptr() as usize, 4 | 1 /* WEXITED, WNOHANG */, 0, 0],
+        )
     };
     done == 0 && info[4] != 0
 }
@@ -313,8 +312,9 @@ pub(crate) fn pipe() -> Result<[i32; 2], isize> {
 pub(crate) fn socket_pair() -> Result<[i32; 2], isize> {
     let mut pair = [-1i32; 2];
     // SAFETY: room for two descriptors.
-    let done =
-        unsafe { call(shared::SOCKETPAIR, [1 /* AF_UNIX */, 5 | CLOEXEC, 0, pair.as_mut_ptr() as usize, 0, 0]) };
+    let done = unsafe {
+        call(shared::SOCKETPAIR, [1 /* AF_UNIX */, 5 | CLOEXEC, 0, pair.as_mut_ptr() as usize, 0, 0])
+    };
     if done < 0 { Err(-done) } else { Ok(pair) }
 }
 
@@ -330,7 +330,14 @@ pub(crate) fn is_ours(socket: i32) -> bool {
     let done = unsafe {
         call(
             nr::GETSOCKOPT,
-            [socket as usize, 1, 17 /* SO_PEERCRED */, peer.as_mut_ptr() as usize, &raw mut length as usize, 0],
+            [
+                socket as usize,
+                1,
+                17, /* SO_PEERCRED */
+                peer.as_mut_ptr() as usize,
+                &raw mut length as usize,
+                0,
+            ],
         )
     };
     done == 0 && (peer[1] == 0 || peer[1] as isize == numbers(nr::GETUID, [0; 4]))
@@ -343,15 +350,24 @@ const TRUNC: usize = 0x20;
 const CMSG_CLOEXEC: usize = 0x4000_0000;
 
 /// One packet of these parts, and up to two descriptors, if the other end takes it now.
-pub(crate) fn send(socket: i32, parts: &[Part<'_>], fds: [i32; 2]) -> bool {
-    let count = if fds[0] < 0 { 0 } else if fds[1] < 0 { 1 } else { 2 };
-    let rights: [u64; 3] =
-        [16 + 4 * count, 1 | 1 << 32 /* SOL_SOCKET, SCM_RIGHTS */, fds[0] as u32 as u64 | (fds[1] as u32 as u64) << 32];
+pub(crate) fn send(socket: i32, parts: &[Part<'_>], fds: [i32; 2]) -> isize {
+    let count = if fds[0] < 0 {
+        0
+    } else if fds[1] < 0 {
+        1
+    } else {
+        2
+    };
+    let rights: [u64; 3] = [
+        16 + 4 * count,
+        1 | 1 << 32, /* SOL_SOCKET, SCM_RIGHTS */
+        fds[0] as u32 as u64 | (fds[1] as u32 as u64) << 32,
+    ];
     let control = if count == 0 { [0, 0] } else { [rights.as_ptr() as usize, 24] };
     let header = [0usize, 0, parts.as_ptr() as usize, parts.len(), control[0], control[1], 0];
     // SAFETY: a msghdr; the parts are of slices that live, the rest lies on this stack.
     unsafe {
-        call(shared::SENDMSG, [socket as usize, header.as_ptr() as usize, DONTWAIT | NOSIGNAL, 0, 0, 0]) >= 0
+        call(shared::SENDMSG, [socket as usize, header.as_ptr() as usize, DONTWAIT | NOSIGNAL, 0, 0, 0])
     }
 }
 
@@ -413,5 +429,7 @@ fn receive_into(socket: i32, part: [usize; 2], control: [usize; 2], flags: usize
 pub(crate) fn resize(terminal: i32, rows: u16, columns: u16) {
     let size = [rows, columns, 0, 0]; // struct winsize
     // SAFETY: a structure on this stack.
-    unsafe { call(shared::IOCTL, [terminal as usize, 0x5414 /* TIOCSWINSZ */, size.as_ptr() as usize, 0, 0, 0]) };
+    unsafe {
+        call(shared::IOCTL, [terminal as usize, 0x5414 /* TIOCSWINSZ */, size.as_ptr() as usize, 0, 0, 0])
+    };
 }

@@ -1,19 +1,17 @@
 //! Other processes: what they ask, and what they get. None of them holds anything up.
 
-use crate::call::{self, Part};
+use crate::call::{self, MONOTONIC, POLLOUT, Part, Poll};
 use crate::config::{
-    ASK_ATTACH, ASK_PIDFDS, ASK_RESTART, ASK_STATE, ASK_STOP, ASK_WAIT, CLOSE_INPUT, ENDED, INPUT, LOST, PIECE,
-    REFUSED, RESIZE, STATE,
+    ASK_ATTACH, ASK_PIDFDS, ASK_RESTART, ASK_STATE, ASK_STOP, ASK_WAIT, CLOSE_INPUT, ENDED, INPUT, LOST,
+    MOST_CLIENTS, PIECE, REFUSED, RESIZE, STATE,
 };
 use crate::keep::Keeper;
 use crate::sys::{EAGAIN, EINTR};
-use crate::text::Short;
+use crate::text::{SECOND, Short};
 
 pub(crate) struct Client {
     /// -1: nobody.
     pub fd: i32,
-    /// Wants to hear of the end.
-    waits: bool,
     attached: bool,
     /// The input does not take what it has sent.
     pub waits_for_room: bool,
@@ -24,27 +22,42 @@ pub(crate) struct Client {
 }
 
 const NO_FDS: [i32; 2] = [-1, -1];
+/// How long the keeper stays after the end for who has not read everything.
+const LINGER: u64 = 2 * SECOND;
 
 impl Client {
-    pub(crate) const NEW: Self =
-        Self { fd: 0, waits: false, attached: false, waits_for_room: false, taken: 0, lost: 0 };
+    pub(crate) const NEW: Self = Self { fd: 0, attached: false, waits_for_room: false, taken: 0, lost: 0 };
 
     fn new(fd: i32) -> Self {
         Self { fd, ..Self::NEW }
+    }
+
+    /// Says how much it has lost, if it has. What came of that.
+    fn tell_lost(&mut self) -> isize {
+        if self.lost == 0 {
+            return 0;
+        }
+        let mut text = Short::new();
+        let parts = [&[LOST][..], text.number(self.lost).bytes()].map(Part::of);
+        let sent = call::send(self.fd, &parts, NO_FDS);
+        if sent >= 0 {
+            self.lost = 0;
+        }
+        sent
+    }
+
+    /// Whether there is no room for the last word yet.
+    fn is_behind(&mut self, state: &[u8]) -> bool {
+        self.tell_lost() == -EAGAIN
+            || call::send(self.fd, &[&[ENDED][..], state].map(Part::of), NO_FDS) == -EAGAIN
     }
 }
 
 /// Output for everybody who is attached. Who does not read loses it, and is told how much.
 pub(crate) fn forward(clients: &mut [Client], tag: u8, bytes: &[u8]) {
     for client in clients.iter_mut().filter(|client| client.fd >= 0 && client.attached) {
-        if client.lost > 0 {
-            let mut text = Short::new();
-            let parts = [&[LOST][..], text.number(client.lost).bytes()].map(Part::of);
-            if call::send(client.fd, &parts, NO_FDS) {
-                client.lost = 0;
-            }
-        }
-        let sent = client.lost == 0 && call::send(client.fd, &[&[tag][..], bytes].map(Part::of), NO_FDS);
+        client.tell_lost();
+        let sent = client.lost == 0 && call::send(client.fd, &[&[tag][..], bytes].map(Part::of), NO_FDS) >= 0;
         if !sent {
             client.lost = client.lost.saturating_add(bytes.len() as u64);
         }
@@ -95,11 +108,8 @@ impl Keeper {
                 let fds = if self.run.dying { NO_FDS } else { [self.run.program, self.run.monitor] };
                 self.answer(n, STATE, fds);
             }
-            (ASK_WAIT, []) => {
-                if let Some(client) = self.clients.get_mut(n) {
-                    client.waits = true;
-                }
-            }
+            // Everybody is told of the end.
+            (ASK_WAIT, []) => {}
             (ASK_STOP, []) => {
                 self.stop();
                 self.answer(n, STATE, NO_FDS);
@@ -127,7 +137,7 @@ impl Keeper {
     fn answer(&mut self, n: usize, tag: u8, fds: [i32; 2]) {
         let text = self.record.text();
         let Some(client) = self.clients.get(n) else { return };
-        if !call::send(client.fd, &[&[tag][..], text.bytes()].map(Part::of), fds) {
+        if call::send(client.fd, &[&[tag][..], text.bytes()].map(Part::of), fds) < 0 {
             self.forget(n);
         }
     }
@@ -139,18 +149,31 @@ impl Keeper {
         }
     }
 
-    /// It has ended for good: whoever waits is told, and who has come meanwhile.
+    /// It has ended for good: whoever waits is told, and who has come meanwhile; who is behind with reading has a while for it.
     pub(crate) fn finish(&mut self) {
         call::unlink(self.config.directory, c"socket");
-        let mut more = true;
-        while more {
-            for n in 0..self.clients.len() {
-                if self.clients.get(n).is_some_and(|client| client.fd >= 0) {
-                    self.answer(n, ENDED, NO_FDS);
-                    self.forget(n);
+        let end = call::now(MONOTONIC) + LINGER;
+        let text = self.record.text();
+        loop {
+            let mut behind = [Poll { fd: -1, events: POLLOUT, revents: 0 }; MOST_CLIENTS];
+            let mut count = 0;
+            for (client, place) in self.clients.iter_mut().zip(&mut behind) {
+                if client.fd >= 0 && client.is_behind(text.bytes()) {
+                    place.fd = client.fd;
+                    count += 1;
+                } else {
+                    call::close(client.fd);
+                    *client = Client::new(-1);
                 }
             }
-            more = self.accept();
+            if self.accept() {
+                continue;
+            }
+            let now = call::now(MONOTONIC);
+            if count == 0 || now >= end {
+                return;
+            }
+            call::poll(&mut behind, end - now);
         }
     }
 }

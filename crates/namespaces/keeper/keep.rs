@@ -82,6 +82,10 @@ impl Keeper {
         let first = if config.terminal >= 0 { config.terminal } else { config.stdout };
         for (stream, fd) in self.streams.iter_mut().zip([first, config.stderr]) {
             stream.fd = fd;
+            // Somebody may have another descriptor of it, and read what poll(2) has told of.
+            if fd >= 0 {
+                call::do_not_wait(fd);
+            }
         }
         self.stdin = config.stdin;
         for client in &mut self.clients {
@@ -147,7 +151,9 @@ impl Keeper {
         let mut polls = [Poll { fd: -1, events: POLLIN, revents: 0 }; POLLS];
         let [first, second] = &self.streams;
         let hung = self.record.terminal && now < self.hung;
-        let full = self.clients.iter().any(|client| client.waits_for_room);
+        let there_is_input = self.record.terminal || self.stdin >= 0;
+        let waits = |client: &Client| client.waits_for_room && there_is_input;
+        let full = self.clients.iter().any(waits);
         let fixed = [
             if now < self.deaf { -1 } else { self.config.socket },
             self.run.control,
@@ -158,8 +164,7 @@ impl Keeper {
             self.check.control,
             if full && !self.record.terminal { self.stdin } else { -1 },
         ];
-        let clients =
-            self.clients.iter().map(|client| if client.waits_for_room { -1 } else { client.fd });
+        let clients = self.clients.iter().map(|client| if waits(client) { -1 } else { client.fd });
         for (poll, fd) in polls.iter_mut().zip(fixed.into_iter().chain(clients)) {
             poll.fd = fd;
         }
@@ -181,7 +186,8 @@ impl Keeper {
         if now < self.deaf {
             at = at.min(self.deaf);
         }
-        let active = u32::from(self.run.is_ours && self.run.control >= 0) + u32::from(self.check.control >= 0);
+        let active =
+            u32::from(self.run.is_ours && self.run.control >= 0) + u32::from(self.check.control >= 0);
         if self.children > active {
             at = at.min(now + REAP);
         }

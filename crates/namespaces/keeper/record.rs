@@ -198,7 +198,8 @@ impl Record {
         let text = self.text();
         let written = call::write(file, text.bytes());
         call::close(file);
-        if written != text.bytes().len() as isize || call::rename(self.directory, c"state.new", c"state") < 0 {
+        if written != text.bytes().len() as isize || call::rename(self.directory, c"state.new", c"state") < 0
+        {
             call::unlink(self.directory, c"state.new");
         }
     }

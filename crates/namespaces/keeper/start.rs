@@ -80,6 +80,10 @@ pub(crate) fn oom_kills(file: i32) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let (name, digits) = line.split_at_checked(NAME.len())?;
         let same = name.iter().zip(NAME).all(|(one, other)| one == other);
-        same.then(|| digits.iter().fold(0u64, |value, digit| value.wrapping_mul(10).wrapping_add(digit.wrapping_sub(b'0').into())))
+        same.then(|| {
+            digits.iter().fold(0u64, |value, digit| {
+                value.wrapping_mul(10).wrapping_add(digit.wrapping_sub(b'0').into())
+            })
+        })
     })
 }

@@ -72,7 +72,9 @@ impl<const N: usize> Text<N> {
     pub(crate) fn time(&mut self, ns: u64) -> &mut Self {
         let [year, month, day, hour, minute, second] = calendar::utc(ns / SECOND);
         self.padded(year, 4);
-        for (mark, value) in [b"-", b"-", b"T", b":", b":"].into_iter().zip([month, day, hour, minute, second]) {
+        for (mark, value) in
+            [b"-", b"-", b"T", b":", b":"].into_iter().zip([month, day, hour, minute, second])
+        {
             self.push(mark).padded(value, 2);
         }
         self.push(b".").padded(ns % SECOND, 9).push(b"Z")

@@ -123,6 +123,7 @@ impl Keeper {
     ///
     /// - Standard descriptors that are [pipes](crate::Stdio::piped) in the plan are the same pipes as those of the child
     ///   that is handed over, and `/dev/null` where that has none. Those that are inherited are `/dev/null`.
+    /// - Without a [`root`](crate::Command::root) or a [`current_dir`](crate::Command::current_dir) it starts in `/`.
     /// - A plan whose id maps newuidmap(1) writes cannot be carried out by a keeper: handing over is an error. Below Linux
     ///   6.15 neither can one that mounts a detached mount, as the kernel cannot copy it: its restarts fail.
     /// - What was done to a [held](crate::Held) child from outside is not done again.

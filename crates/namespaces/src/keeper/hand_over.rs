@@ -31,7 +31,8 @@ impl Child {
     ///
     /// Returns when the keeper is at work and its `state` can be read. Keeper and monitor stay children of the calling
     /// process as long as that lives; the next starts, and ends, of this crate reap them. What was read of the output before
-    /// is in no log.
+    /// is in no log. Without a pid namespace of its own the program may leave processes behind; what those write after its
+    /// end for good nobody reads.
     ///
     /// # Errors
     ///

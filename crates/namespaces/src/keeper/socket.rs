@@ -64,11 +64,14 @@ pub(super) fn remove(directory: BorrowedFd<'_>) {
 pub(super) fn connected(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let failed = |errno: Errno| Error::os("cannot reach the keeper", errno.raw_os_error());
     let socket = new(SocketFlags::empty()).map_err(failed)?;
-    // Of one that is stopped.
+    // One that is stopped takes nobody.
     set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).map_err(failed)?;
     loop {
         match connect(&socket, &address(directory).map_err(failed)?) {
-            Ok(()) => return Ok(Some(socket)),
+            Ok(()) => {
+                set_socket_timeout(&socket, Timeout::Send, None).map_err(failed)?;
+                return Ok(Some(socket));
+            }
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(failed(errno)),

@@ -96,9 +96,11 @@ fn nothing_of_the_keepers_reaches_the_program_or_its_health_check() {
     kernel_test(&[Need::Root], || {
         let place = Place::new();
         let script = "ls -l /proc/self/fd | grep -v '/proc/\\|total' | sed 's/.* \\([0-9]*\\) -> .*/\\1/' | sort -n | tr '\\n' ' '; echo";
-        let command = sh(script);
+        let seen = place.0.join("check");
+        // It waits for its first check: between two runs there are none.
+        let command = sh(&format!("{script}; while [ ! -s {} ]; do sleep 0.02; done", seen.display()));
         let plan = command.plan().unwrap();
-        let check = sh(&format!("({script}) > {}/check", place.0.display())).plan().unwrap();
+        let check = sh(&format!("({script}) > {}", seen.display())).plan().unwrap();
         let health =
             isolate_namespaces::HealthCheck::new(&check).interval(std::time::Duration::from_millis(20));
         let keeper = place.keeper().log(1 << 20, 1).replay(&plan).health(health);

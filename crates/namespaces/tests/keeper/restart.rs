@@ -17,10 +17,13 @@ fn keep(place: &Place, command: &mut Command, restart: Restart) {
 fn on_failure_it_is_started_again_so_many_times_and_each_pause_is_longer() {
     kernel_test(&[Need::Root], || {
         let place = Place::new();
-        keep(&place, &mut sh("echo run; exit 9"), Restart::OnFailure { most: Some(3) });
+        keep(&place, &mut sh("echo run $(umask); exit 9"), Restart::OnFailure { most: Some(3) });
         let told = place.wait();
         assert_eq!((told.end, told.restarts), (Some(KeptEnd::Code(9)), 3));
-        assert_eq!(place.text("log").matches(" stdout F run\n").count(), 4, "the same pipe each time");
+        let log = place.text("log");
+        let runs: Vec<_> = log.lines().filter_map(|line| line.split_once(" stdout F run ")).collect();
+        assert_eq!(runs.len(), 4, "the same pipe each time");
+        assert!(runs.iter().all(|(_, mask)| *mask == runs[0].1), "and the same umask: {runs:?}");
         let pauses: Vec<String> = place
             .text("events")
             .lines()
