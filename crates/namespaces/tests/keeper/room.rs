@@ -118,6 +118,21 @@ fn a_directory_that_is_read_only_is_an_error_and_one_that_is_moved_is_the_same()
     });
 }
 
+#[test]
+fn the_events_are_in_two_files_that_do_not_grow_without_end() {
+    kernel_test(&[Need::Root], || {
+        let place = Place::new();
+        let old = "2026-01-01T00:00:00.000000000Z started pid 1\n".repeat(1600);
+        fs::write(place.0.join("events"), &old).unwrap();
+        fs::write(place.0.join("events.1"), "older").unwrap();
+        sh("exit 0").spawn().unwrap().hand_over(&place.keeper()).unwrap();
+        assert!(place.wait().success());
+        assert_eq!(place.text("events.1"), old);
+        assert_eq!(place.events(), ["kept", "died", "exited"]);
+        no_children_are_left();
+    });
+}
+
 /// A group of cgroup v2, with or without controllers.
 fn group(name: &str) -> std::path::PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
