@@ -79,12 +79,14 @@ pub(super) fn connected(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// One packet of these parts.
+/// One packet of these parts; EPIPE once the keeper is gone.
 pub(super) fn send(socket: impl AsFd, parts: &[&[u8]]) -> io::Result<()> {
     let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
     loop {
         match sendmsg(&socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
+            // Told once, where the keeper has gone with a packet unread or a connection not taken.
+            Err(Errno::CONNRESET) => return Err(Errno::PIPE.into()),
             done => return done.map(drop).map_err(io::Error::from),
         }
     }

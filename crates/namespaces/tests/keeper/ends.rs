@@ -54,6 +54,24 @@ fn an_end_before_the_keeper_is_there_is_recorded_too() {
 }
 
 #[test]
+fn who_asks_while_the_keeper_goes_hears_of_the_end_all_the_same() {
+    kernel_test(&[Need::Root], || {
+        for _ in 0..60 {
+            let place = Place::new();
+            sh("exit 2").spawn().unwrap().hand_over(&place.keeper()).unwrap();
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| assert_eq!(place.wait().end, Some(KeptEnd::Code(2))));
+                    scope.spawn(|| place.kept().state().unwrap());
+                    scope.spawn(|| place.kept().attach().map(drop).ok());
+                }
+            });
+        }
+        no_children_are_left();
+    });
+}
+
+#[test]
 fn a_keeper_that_is_killed_takes_the_program_along() {
     kernel_test(&[Need::Root], || {
         let place = Place::new();
