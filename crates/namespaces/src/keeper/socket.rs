@@ -136,3 +136,31 @@ pub(super) fn ask(socket: &OwnedFd, request: u8) -> io::Result<Option<Packet>> {
     }
     receive(socket, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper_config::ASK_STATE;
+
+    #[test]
+    fn a_keeper_that_goes_with_a_connection_not_taken_is_gone_and_no_error() {
+        let place = std::env::temp_dir().join(format!("keeper-socket-{}", std::process::id()));
+        std::fs::create_dir(&place).unwrap();
+        let directory = OwnedFd::from(std::fs::File::open(&place).unwrap());
+        for asked_before in [false, true] {
+            let listens = listen(directory.as_fd()).unwrap();
+            let error = listen(directory.as_fd()).unwrap_err();
+            assert_eq!(error.to_string(), "another keeper is at work in that directory");
+            let socket = connected(directory.as_fd()).unwrap().unwrap();
+            if asked_before {
+                send(&socket, &[&[ASK_STATE]]).unwrap();
+            }
+            drop(listens);
+            assert!(ask(&socket, ASK_STATE).unwrap().is_none());
+            assert!(connected(directory.as_fd()).unwrap().is_none(), "what it has left is nobody's");
+        }
+        remove(directory.as_fd());
+        assert!(connected(directory.as_fd()).unwrap().is_none());
+        std::fs::remove_dir(&place).unwrap();
+    }
+}
