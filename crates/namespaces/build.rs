@@ -1,5 +1,5 @@
-//! Compiles `launcher/` (no std, no libc, static) with the rustc that builds this crate, for the same target, and leaves
-//! it in OUT_DIR for `include_bytes!`.
+//! Compiles `launcher/` and `keeper/` (no std, no libc, static) with the rustc that builds this crate, for the same target,
+//! and leaves them in OUT_DIR for `include_bytes!`.
 //!
 //! rustc is called directly, so what belongs to Cargo (RUSTFLAGS, profiles, wrappers) does not reach it.
 #![expect(
@@ -11,18 +11,28 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The biggest launcher we accept; also a guard against something foreign linked in.
+/// The programs, each a directory with a `main.rs`.
+const PROGRAMS: [&str; 2] = ["launcher", "keeper"];
+/// The biggest one we accept; also a guard against something foreign linked in.
 const MAX_BYTES: usize = 64 << 10;
 /// A user's own choice of linker driver.
 const LINKER: &str = "ISOLATE_LAUNCHER_LINKER";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=launcher");
+    for program in PROGRAMS {
+        println!("cargo::rerun-if-changed={program}");
+    }
     println!("cargo::rerun-if-changed=src/wire.rs");
     println!("cargo::rerun-if-env-changed={LINKER}");
 
-    let out = PathBuf::from(var("OUT_DIR")).join("launcher");
+    for program in PROGRAMS {
+        build(program);
+    }
+}
+
+fn build(program: &str) {
+    let out = PathBuf::from(var("OUT_DIR")).join(program);
     // Editors and documentation builds run this script on any system: an empty file there, lib.rs explains.
     if var("CARGO_CFG_TARGET_OS") != "linux" {
         if let Err(why) = std::fs::write(&out, b"") {
@@ -33,16 +43,16 @@ fn main() {
     let machine = match var("CARGO_CFG_TARGET_ARCH").as_str() {
         "x86_64" => 62,
         "aarch64" => 183,
-        other => fail(&format!("no launcher for {other}: x86_64 and aarch64 are supported")),
+        other => fail(&format!("no {program} for {other}: x86_64 and aarch64 are supported")),
     };
     let mut tried = String::new();
     for linker in linkers() {
-        match compile(&linker, &out).and_then(|()| check(&out, machine)) {
+        match compile(program, &linker, &out).and_then(|()| check(&out, machine)) {
             Ok(()) => return,
             Err(why) => tried += &format!("\n- {linker:?}: {why}"),
         }
     }
-    fail(&format!("the launcher could not be built; tried:{tried}"));
+    fail(&format!("the {program} could not be built; tried:{tried}"));
 }
 
 #[derive(Debug)]
@@ -64,7 +74,7 @@ fn linkers() -> Vec<Linker> {
     list
 }
 
-fn compile(linker: &Linker, out: &Path) -> Result<(), String> {
+fn compile(program: &str, linker: &Linker, out: &Path) -> Result<(), String> {
     let root = var("CARGO_MANIFEST_DIR");
     let mut rustc = Command::new(var("RUSTC"));
     for name in
@@ -74,8 +84,9 @@ fn compile(linker: &Linker, out: &Path) -> Result<(), String> {
     }
     rustc
         .current_dir(&root)
-        .arg("launcher/main.rs")
-        .args(["--crate-name=launcher", "--crate-type=bin", "--edition=2024", "--cap-lints=warn"])
+        .arg(format!("{program}/main.rs"))
+        .arg(format!("--crate-name={program}"))
+        .args(["--crate-type=bin", "--edition=2024", "--cap-lints=warn"])
         .arg(format!("--target={}", var("TARGET")))
         .arg(format!("--remap-path-prefix={root}=."))
         .args(["-Cpanic=abort", "-Copt-level=s", "-Cdebuginfo=0", "-Cstrip=symbols", "-Ccodegen-units=1"])
@@ -89,6 +100,10 @@ fn compile(linker: &Linker, out: &Path) -> Result<(), String> {
         ])
         .arg("-o")
         .arg(out);
+    if program == "keeper" {
+        // A function is there once: its code is memory that each owner of keepers has of its own. A page less.
+        rustc.arg("-Cllvm-args=-inline-threshold=5");
+    }
     match linker {
         Linker::Bundled => {
             rustc.args(["-Clinker=rust-lld", "-Clinker-flavor=ld.lld", "-Clink-self-contained=no"]);

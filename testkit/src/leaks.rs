@@ -90,13 +90,14 @@ fn process(entry: fs::DirEntry) -> Option<(u32, u32, String)> {
     Some((pid, rest.split(' ').nth(1)?.parse().ok()?, name.to_owned()))
 }
 
-/// But what a process keeps by design: the launcher's file, and netlink sockets.
+/// But what a process keeps by design: the launcher's file and the keeper's, and netlink sockets.
 fn descriptors() -> BTreeSet<String> {
     let all = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     all.filter_map(|entry| {
         let number = entry.file_name().to_str()?.parse().ok()?;
         let to = fs::read_link(entry.path()).ok()?.display().to_string();
-        let kept = to.contains("isolate-launcher") || sys::is_netlink(number) || to.ends_with("/fd");
+        let program = to.contains("isolate-launcher") || to.contains("memfd:isolate-keeper");
+        let kept = program || sys::is_netlink(number) || to.ends_with("/fd");
         (!kept).then(|| format!("descriptor {number} {to}"))
     })
     .collect()

@@ -85,9 +85,19 @@ impl Child {
         self.monitor.as_ref().unwrap_or_else(|| unreachable!("a child has its monitor until it is detached"))
     }
 
-    /// For an error: what else there is of it goes.
+    /// For an error, or for somebody else: what else there is of it goes.
     pub(crate) fn take_monitor(mut self) -> Monitor {
         self.monitor.take().unwrap_or_else(|| unreachable!("a child has its monitor until it is detached"))
+    }
+
+    /// What was so just before the execution, if that can be compared with the clocks here.
+    pub(crate) fn began(&self) -> (Report, bool) {
+        (self.began, !self.foreign_clocks && self.began.at != 0)
+    }
+
+    /// Whether its end has been told.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// The program's number in the caller's pid namespace. After its end the number may come to mean another process:

@@ -33,6 +33,7 @@ pub fn words(data: &[u8]) {
     same_again::<crate::Resource>(text);
     same_again::<crate::ResourceLimit>(text);
     drop(text.parse::<crate::Ulimit>());
+    drop(text.parse::<crate::KeptState>());
 }
 
 fn same_again<T: FromStr + Display + PartialEq>(text: &str) {

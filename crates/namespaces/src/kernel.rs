@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::keeper_config::Config;
 use crate::wire::{Message, Report};
 
 /// First number for descriptors that a plan names: `dup3` onto 0–2 must not overwrite one.
@@ -147,6 +148,25 @@ pub(crate) fn try_id_map(path: &std::path::Path, namespace: BorrowedFd<'_>) -> i
         )
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The configuration of a keeper as it lies in memory.
+pub(crate) fn config_bytes(config: &Config) -> &[u8] {
+    // SAFETY: plain numbers without padding, which an assertion beside it says, as long as they are borrowed.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
+}
+
+/// A clock, in ns.
+pub(crate) fn clock(id: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(id);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
+/// The number of a pidfd's process in the caller's pid namespace, while there is one; `None` of anything else
+/// (pidfd_open(2), "pidfd" in proc_pid_fdinfo(5)).
+pub(crate) fn process_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }
 
 /// The caller's own limit: soft and hard.

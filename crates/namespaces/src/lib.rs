@@ -22,6 +22,7 @@ mod id_mappable;
 mod identity;
 mod image;
 mod interact;
+mod keeper;
 mod kernel;
 #[cfg(feature = "landlock")]
 mod landlock;
@@ -50,6 +51,15 @@ mod window;
 #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "the launcher's half of the format"))]
 mod wire;
 
+#[path = "../keeper/config.rs"]
+#[expect(dead_code, reason = "the keeper's half of the format")]
+mod keeper_config;
+
+// The keeper's own, for its tests.
+#[cfg(test)]
+#[path = "../keeper/calendar.rs"]
+mod calendar;
+
 // The launcher's half, as far as tests read plans.
 #[cfg(any(test, fuzzing))]
 #[expect(dead_code, reason = "tests read plans, the launcher carries them out")]
@@ -75,6 +85,9 @@ pub use filesystem::Filesystem;
 pub use held::Held;
 pub use id_map::IdMap;
 pub use id_mappable::id_mappable;
+pub use keeper::{
+    Attachment, Health, HealthCheck, Keeper, Kept, KeptEnd, KeptState, KeptStatus, Output, Restart, Waiter,
+};
 #[cfg(feature = "landlock")]
 pub use landlock::Landlock;
 pub use mount::{Mount, Propagation, Root};

@@ -114,6 +114,17 @@ impl Monitor {
         Ok(())
     }
 
+    /// The caller's end of the control socket: the lifeline.
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    /// Somebody else, whom this pidfd is of, has the lifeline now.
+    pub(crate) fn hand_over(self, keeper: OwnedFd) {
+        orphan(self.pidfd);
+        orphan(keeper);
+    }
+
     /// Breaks the lifeline and waits a while.
     pub(crate) fn end(self) {
         let Self { pidfd, control } = self;

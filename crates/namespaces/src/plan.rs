@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,11 +146,16 @@ impl Plan {
 
     /// Every descriptor that the launcher must inherit for the steps.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = i32> {
+        self.open().map(|fd| fd.as_raw_fd())
+    }
+
+    /// What the plan keeps open.
+    pub(crate) fn open(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let of_steps = self.steps.iter().flat_map(|s| &s.args).filter_map(|arg| match arg {
-            Arg::Descriptor(fd) => Some(fd.as_raw_fd()),
+            Arg::Descriptor(fd) => Some(fd.as_fd()),
             _ => None,
         });
-        let others = self.cgroup.iter().chain(&self.kept).map(|fd| fd.as_raw_fd());
+        let others = self.cgroup.iter().chain(&self.kept).map(|fd| fd.as_fd());
         of_steps.chain(others)
     }
 }
