@@ -13,7 +13,7 @@ use isolate::{
 };
 use testkit::{Need, kernel_test};
 
-use crate::common::{NET, OnDisk, SERVER, get, link_is_there, pings, run, sh, tried, until, wait_for};
+use crate::common::{NET, OnDisk, SERVER, get, link_is_there, pings, run, slow, tried, until, wait_for};
 
 const MOMENT: Duration = Duration::from_secs(10);
 /// Set for a process that is killed.
@@ -106,6 +106,9 @@ fn inside_it_makes_no_difference_whether_a_place_was_ready() {
         let inner =
             Network::builder("inner").subnet("10.50.3.0/24".parse().unwrap()).internal().create().unwrap();
         for (n, net) in [&plain, &dual, &inner].into_iter().enumerate() {
+            if slow() && n != 1 {
+                continue;
+            }
             let address = std::net::Ipv4Addr::new(10, 50, n as u8 + 1, 9);
             let at = || {
                 let at = Attach::to(net).address(address);
@@ -119,7 +122,7 @@ fn inside_it_makes_no_difference_whether_a_place_was_ready() {
                 let beside = Attach::to(&plain).address([10, 50, 1, 8]);
                 builders.push(idle(&disk, at()).network(beside).user("1000"));
             }
-            for builder in builders {
+            for builder in builders.into_iter().take(if slow() { 2 } else { 3 }) {
                 let cold = seen(builder.clone(), false);
                 net.warm(1).unwrap();
                 let warm = seen(builder, true);
@@ -132,12 +135,13 @@ fn inside_it_makes_no_difference_whether_a_place_was_ready() {
 
 #[test]
 fn a_container_of_a_place_that_was_ready_is_reached_by_name_and_port_and_reaches_others() {
-    kernel_test(&[NET, &[Need::Program("ping")]].concat(), || {
+    kernel_test(NET, || {
+        let disk = OnDisk::root();
         let (net, more) =
             (Network::builder("net").ipv6().create().unwrap(), Network::create("more").unwrap());
         net.warm(2).unwrap();
         assert_eq!(ready(), 2);
-        let own = |script: &str| sh(script).user_namespace(UserNamespace::Required);
+        let own = |script: &str| disk.sh(script).user_namespace(UserNamespace::Required);
         let web = own(SERVER).network(&net).name("web").publish((9000, 8080)).start().unwrap();
         let second = Attach::named("net").alias("second");
         let other = own("exec sleep 1000").network(second).name("other").start().unwrap();
@@ -194,6 +198,7 @@ fn of_two_hundred_starts_none_has_what_another_had_and_nothing_is_left() {
         let net = Network::create("net").unwrap();
         net.warm(4).unwrap();
         let (warm, over) = (AtomicU32::new(0), AtomicBool::new(false));
+        let each = if slow() { 5 } else { 50 };
         let start = || {
             let marks = on(&disk, &format!("{MARK} && exec sleep 1000"), &net);
             let marks = marks.add_capabilities(Capabilities::NET_ADMIN).start().unwrap();
@@ -207,13 +212,13 @@ fn of_two_hundred_starts_none_has_what_another_had_and_nothing_is_left() {
                     isolate::sweep().unwrap();
                 }
             });
-            let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..50).for_each(|_| start()))).collect();
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..each).for_each(|_| start()))).collect();
             let ended: Vec<_> = starts.into_iter().map(thread::ScopedJoinHandle::join).collect();
             over.store(true, Ordering::Relaxed);
             ended.into_iter().for_each(Result::unwrap);
         });
         let warm = warm.into_inner();
-        assert!(warm > 20, "{warm}");
+        assert!(warm > 4 * each / 10, "{warm}");
         // At once, too: each has namespaces of its own.
         wait_until_ready(4);
         let all: Vec<_> = (0..6).map(|_| idle(&disk, &net).start().unwrap()).collect();
