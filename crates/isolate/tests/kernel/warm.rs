@@ -11,7 +11,7 @@ use std::time::Duration;
 use isolate::{
     Attach, Bandwidth, Capabilities, Container, ContainerBuilder, ErrorKind, Network, UserNamespace,
 };
-use testkit::{Need, kernel_test};
+use testkit::kernel_test;
 
 use crate::common::{NET, OnDisk, SERVER, get, link_is_there, pings, run, slow, tried, until, wait_for};
 
