@@ -40,7 +40,9 @@ impl<'de> Deserialize<'de> for Seccomp {
             return Ok(Self::default_profile());
         }
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        // A sign is none of them.
+        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(text.as_bytes());
+        let bytes: Option<Vec<u8>> = digits.and_then(|digits| digits.chunks(2).map(byte).collect());
         let filter = bytes.and_then(|bytes| Self::of_program(&bytes));
         filter.ok_or_else(|| {
             serde::de::Error::custom("no filter: hexadecimal digits, eight bytes an instruction")

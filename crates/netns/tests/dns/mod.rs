@@ -40,9 +40,15 @@ impl Served {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        let found = pids(&self.0);
-        assert_eq!(found.len(), 1, "one process");
-        found[0]
+        // Who has started it may be on its way out still.
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            match pids(&self.0)[..] {
+                [one] => return one,
+                ref found => assert!(Instant::now() < end, "one process: {found:?}"),
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
