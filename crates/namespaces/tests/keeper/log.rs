@@ -55,7 +55,7 @@ fn long_lines_are_in_pieces_and_bytes_are_the_programs() {
     kernel_test(&[Need::Root], || {
         let place = Place::new();
         let script = "i=0; while [ $i -lt 3000 ]; do printf 0123456789; i=$((i+1)); done; echo; printf '\\377\\000\\r\\nx\\n'";
-        sh(&script).spawn().unwrap().hand_over(&place.keeper().log(1 << 20, 2)).unwrap();
+        sh(script).spawn().unwrap().hand_over(&place.keeper().log(1 << 20, 2)).unwrap();
         assert!(place.wait().success());
         let log = fs::read(place.0.join("log")).unwrap();
         let mut wanted = b"0123456789".repeat(3000);
