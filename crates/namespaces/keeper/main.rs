@@ -47,6 +47,7 @@ unsafe impl<T> Sync for Alone<T> {}
 
 static KEEPER: Alone<Keeper> = Alone(UnsafeCell::new(Keeper::NEW));
 
+/// SAFETY: entered once, by the kernel, with the stack of execve(2).
 unsafe extern "C" fn enter(stack: *const usize) -> ! {
     // SAFETY: the System V ABI puts argc and argv there; the library always passes three.
     let [config, report] = unsafe {
@@ -74,6 +75,7 @@ unsafe extern "C" fn enter(stack: *const usize) -> ! {
 }
 
 /// An argument that ps(1) shall not show: what is read is gone.
+/// SAFETY: a NUL ends the digits, in memory that may be written and that nobody else uses.
 unsafe fn take_number(mut digits: *mut u8) -> i32 {
     let mut value = 0i32;
     // SAFETY: a NUL ends every argument, and their memory is this process's.

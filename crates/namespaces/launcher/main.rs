@@ -26,6 +26,7 @@ core::arch::global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rs
 core::arch::global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x30, xzr", "mov x0, sp", "bl {0}", "brk 1", sym start);
 
 /// Arguments: name, descriptor of the plan, its length, descriptor of the report pipe; decimal.
+/// SAFETY: entered once, by the kernel, with the stack of execve(2).
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: the System V ABI puts argc and argv there; the library always passes four.
     unsafe {
@@ -47,6 +48,7 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
 
 /// The plan in memory of our own: a message of the control socket, or the contents of a file. Its descriptor stays open, it may be
 /// the control socket's.
+/// SAFETY: `plan` is a descriptor of this process's.
 unsafe fn read(plan: usize, length: usize) -> Result<*mut u8, Report> {
     // SAFETY: a new anonymous mapping, filled as far as it reaches.
     unsafe {
@@ -61,6 +63,7 @@ unsafe fn read(plan: usize, length: usize) -> Result<*mut u8, Report> {
 }
 
 /// What the caller ignores must not be ignored in a container, and an ignored SIGCHLD would lose the exit status.
+/// SAFETY: the library installs no handler here; only numbers and a structure of its own go to the kernel.
 unsafe fn default_signals() {
     let action = [0usize; 4];
     let mut signal = 1;
@@ -72,6 +75,7 @@ unsafe fn default_signals() {
 }
 
 /// A standard descriptor that the caller has closed must not become the number of another: the plan puts the program's there.
+/// SAFETY: this process has one thread: nobody else opens or closes a descriptor meanwhile.
 unsafe fn standard_descriptors() {
     let mut fd = 0;
     while fd < 3 {
@@ -94,6 +98,7 @@ pub(crate) struct Title {
 
 impl Title {
     /// From the name to the end of the last argument: they lie one after the other.
+    /// SAFETY: `stack` is that of execve(2), with four arguments at least.
     unsafe fn of(stack: *const usize) -> Self {
         // SAFETY: four arguments, each ended by a NUL.
         unsafe {
@@ -106,6 +111,7 @@ impl Title {
     }
 
     /// Another name, of at most as many bytes as the arguments have.
+    /// SAFETY: the arguments have been read: they are not used again.
     pub(crate) unsafe fn set(self, name: &[u8]) {
         let mut n = 0;
         while n < self.length {
@@ -117,6 +123,7 @@ impl Title {
     }
 }
 
+/// SAFETY: `base` is a private mapping of `length` bytes, and nobody else's.
 unsafe fn launch(base: *mut u8, length: usize, title: Title) -> Result<(), Report> {
     // SAFETY: a private mapping of our own.
     unsafe {
@@ -154,6 +161,7 @@ unsafe fn launch(base: *mut u8, length: usize, title: Title) -> Result<(), Repor
 }
 
 /// In the child: waits for the go message, then the steps. Returns only with a failure: the last step executes the program.
+/// SAFETY: as of [`launch`], in the process that [`clone`] made.
 unsafe fn child(run: &mut Run, go: [i32; 2], plan: (usize, usize), title: Title) -> Result<(), Report> {
     // SAFETY: descriptors of ours.
     unsafe {
@@ -202,6 +210,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const SIGCHLD: u64 = 17;
 
 /// A fork with the plan's flags: memory is copied, so that returning twice is no trouble.
+/// SAFETY: no CLONE_VM among the flags: the child has a copy of this stack.
 unsafe fn clone(run: &Run, pidfd: &mut i32) -> isize {
     let mut args = CloneArgs {
         flags: run.header.clone_flags | CLONE_PIDFD,
@@ -252,6 +261,7 @@ unsafe fn clone(run: &Run, pidfd: &mut i32) -> isize {
     pid
 }
 
+/// SAFETY: a NUL ends the digits.
 unsafe fn decimal(mut digits: *const u8) -> usize {
     let mut value = 0usize;
     // SAFETY: a NUL ends every argument.

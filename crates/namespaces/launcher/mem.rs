@@ -1,5 +1,7 @@
 //! What the compiler calls behind our back: there is no libc to bring it. `no_builtins` keeps it from turning these
 //! loops into calls of themselves.
+//!
+//! SAFETY of each: the compiler gives `length` bytes that may be read, and written where they are the destination.
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, length: usize) -> *mut u8 {

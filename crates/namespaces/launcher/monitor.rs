@@ -133,6 +133,7 @@ pub(crate) unsafe fn watch(plan: (usize, usize), header: &Header, child: &Child,
 const TIDY: [u64; 2] = [0, 2_000_000];
 
 /// Gives back what only the start needed.
+/// SAFETY: as of [`watch`], whose promise it uses.
 unsafe fn tidy(plan: (usize, usize), control: i32, [a, b, c, d, e, f]: [i32; KEPT], child: &Child) {
     // SAFETY: the plan is not read any more.
     unsafe {
@@ -143,6 +144,7 @@ unsafe fn tidy(plan: (usize, usize), control: i32, [a, b, c, d, e, f]: [i32; KEP
     }
 }
 
+/// SAFETY: the pidfd is this process's.
 unsafe fn kill(child: &Child) {
     // SAFETY: numbers only.
     unsafe { call(new::PIDFD_SEND_SIGNAL, [child.pidfd as usize, SIGKILL, 0, 0, 0, 0]) };
@@ -161,6 +163,7 @@ pub(crate) unsafe fn end(child: &Child) {
 }
 
 /// waitid(2) with the kernel's fifth argument, the resource usage.
+/// SAFETY: the child is this process's, and waited for nowhere else.
 unsafe fn reap(child: &Child) -> Message {
     let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, pad, pid, uid, status
     let mut usage = [0u64; 18]; // struct rusage: ru_utime, ru_stime, …

@@ -49,6 +49,7 @@ const BUSY_TRIES: u32 = 100;
 const BUSY_PAUSE: [u64; 2] = [0, 2_000_000];
 
 /// Returns only with the error that counts: EACCES if any path gave it, else the last.
+/// SAFETY: as of [`perform`]: three arrays of strings, each ended by a NULL.
 unsafe fn exec(mut paths: *const usize, argv: usize, envp: usize) -> isize {
     let (mut worst, mut busy) = (-ENOENT, 0);
     // SAFETY: tables of the plan, each ended by a null cell.
@@ -72,6 +73,7 @@ unsafe fn exec(mut paths: *const usize, argv: usize, envp: usize) -> isize {
 }
 
 /// args as of open_tree(2). Before Linux 6.15 a detached mount cannot be copied: EINVAL.
+/// SAFETY: as of [`perform`].
 unsafe fn tree(args: [usize; 6]) -> isize {
     // SAFETY: descriptors and a string of the plan.
     unsafe {
@@ -82,6 +84,7 @@ unsafe fn tree(args: [usize; 6]) -> isize {
     }
 }
 
+/// SAFETY: as of [`perform`].
 unsafe fn ready(run: &Run) -> isize {
     let used = used();
     let report = Report {
@@ -118,6 +121,7 @@ pub(crate) fn now() -> u64 {
     time[0] * 1_000_000_000 + time[1]
 }
 
+/// SAFETY: `monitor` is a pidfd of this process's.
 unsafe fn alive(monitor: i32) -> isize {
     let mut poll = [monitor as u32 as u64, 0]; // struct pollfd: fd, events, revents; errors are always reported
     let now = [0u64; 2];
@@ -126,6 +130,7 @@ unsafe fn alive(monitor: i32) -> isize {
     if found > 0 { -ESRCH } else { found }
 }
 
+/// SAFETY: as of [`perform`].
 unsafe fn id_map(mount: usize, namespace: usize, attributes: u64, flags: usize, propagation: u64) -> isize {
     // struct mount_attr: attr_set with MOUNT_ATTR_IDMAP, attr_clr, propagation, userns_fd
     let attr = [attributes | 0x10_0000, 0, propagation, namespace as u64];
@@ -134,6 +139,7 @@ unsafe fn id_map(mount: usize, namespace: usize, attributes: u64, flags: usize, 
 }
 
 /// Of struct statx, which is the same everywhere: mode, and the device that a node stands for.
+/// SAFETY: `fd` is this process's.
 unsafe fn node(fd: usize) -> Result<(u16, [u32; 2]), isize> {
     let mut found = [0u32; 64];
     // SAFETY: 256 bytes, as the kernel writes.
@@ -145,6 +151,7 @@ const KIND: u16 = 0o170000;
 const DIRECTORY: u16 = 0o040000;
 const CHARACTER: u16 = 0o020000;
 
+/// SAFETY: `fd` is this process's.
 unsafe fn device(fd: usize, major: u32, minor: u32) -> isize {
     // SAFETY: a descriptor.
     match unsafe { node(fd) } {
@@ -155,6 +162,7 @@ unsafe fn device(fd: usize, major: u32, minor: u32) -> isize {
 }
 
 /// What is not there need not be hidden.
+/// SAFETY: as of [`perform`].
 unsafe fn mask(path: usize, null: usize, nothing: usize) -> isize {
     // SAFETY: a string of the plan, descriptors, and literals.
     unsafe {
@@ -174,6 +182,7 @@ unsafe fn mask(path: usize, null: usize, nothing: usize) -> isize {
 }
 
 /// A copy of a mount over an open place; where a detached one cannot be copied (before Linux 6.15), nothing of its own by path.
+/// SAFETY: as of [`perform`].
 unsafe fn cover(place: usize, with: usize, path: usize) -> isize {
     // SAFETY: descriptors and strings.
     unsafe {
@@ -198,6 +207,7 @@ unsafe fn cover(place: usize, with: usize, path: usize) -> isize {
 
 /// ioctl_tty(2). The multiplexer of a devpts is character device 5:2 on that file system (Documentation/filesystems/devpts.rst):
 /// a device of that number elsewhere leads to a devpts next to it, which need not be the container's.
+/// SAFETY: both descriptors are this process's.
 unsafe fn terminal(multiplexer: usize, control: i32) -> isize {
     const DEVPTS: u64 = 0x1cd1;
     const TIOCSPTLCK: usize = 0x4004_5431;
@@ -230,6 +240,7 @@ unsafe fn terminal(multiplexer: usize, control: i32) -> isize {
 }
 
 /// What is left is no directory, and goes with the exec.
+/// SAFETY: of these descriptors only those that the plan keeps are used again.
 unsafe fn close(run: &Run) -> isize {
     let report = run.header.report;
     // SAFETY: numbers only.
@@ -240,6 +251,7 @@ unsafe fn close(run: &Run) -> isize {
 }
 
 /// capabilities(7): those that this kernel does not know answer EINVAL.
+/// SAFETY: numbers alone.
 unsafe fn bound(keep: u64) -> isize {
     const PR_CAPBSET_DROP: usize = 24;
     let mut capability = 0;
@@ -259,6 +271,7 @@ unsafe fn bound(keep: u64) -> isize {
     0
 }
 
+/// SAFETY: as of [`perform`].
 unsafe fn landlock(ruleset: usize, place: usize, rights: u64, of_a_file: u64) -> isize {
     // SAFETY: descriptors; struct landlock_path_beneath_attr is packed: rights, descriptor.
     unsafe {
@@ -277,6 +290,7 @@ unsafe fn landlock(ruleset: usize, place: usize, rights: u64, of_a_file: u64) ->
 
 /// Closes every descriptor but those in `keep` and below 0: the gaps between them, from the lowest on. Written without an
 /// index that could be out of bounds: a panic has no room here.
+/// SAFETY: of this process's descriptors only those in `keep` are used again.
 pub(crate) unsafe fn close_all_but(keep: &[i32]) {
     let mut from = 0i64;
     loop {

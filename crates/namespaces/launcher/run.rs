@@ -100,6 +100,7 @@ impl Run {
         Some(args)
     }
 
+    /// SAFETY: as of [`operation::perform`](crate::operation::perform).
     unsafe fn step(&self, step: &Step, args: [usize; 6]) -> isize {
         if step.call >= OPERATIONS {
             // SAFETY: as of the calls.

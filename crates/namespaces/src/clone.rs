@@ -62,6 +62,7 @@ pub(crate) fn start(start: &Start<'_>) -> io::Result<OwnedFd> {
 
 /// clone(2) whose child runs `entry(data)` on the new stack. The old call: it has all the flags that are wanted here, is
 /// allowed by filters that refuse clone3, and takes the stack's upper end. libc's wrapper would touch its own state.
+/// SAFETY: `stack` is [`STACK`] bytes that nobody else uses until the child has executed or ended, and `data` lives as long.
 unsafe fn clone(
     stack: *mut c_void,
     pidfd: &mut RawFd,
@@ -112,6 +113,7 @@ unsafe fn clone(
     ret
 }
 
+/// SAFETY: `data` is the [`Start`] of the caller, which waits meanwhile.
 unsafe extern "C" fn child(data: *mut c_void) -> ! {
     // SAFETY: `start` passed it, and it lives while this runs. Raw calls on numbers and on memory that it owns.
     unsafe {

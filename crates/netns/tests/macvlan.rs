@@ -328,30 +328,3 @@ fn what_a_router_of_the_lan_advertises_is_not_taken() {
         }
     });
 }
-
-#[test]
-#[ignore = "a measurement"]
-fn what_a_macvlan_costs() {
-    kernel_test(NEEDS, || {
-        let _machine = machine();
-        let mut times: [Vec<f64>; 3] = Default::default();
-        for _ in 0..100 {
-            let namespace = NetworkNamespace::new().unwrap();
-            let mut begun = Instant::now();
-            let mut lap = |times: &mut Vec<f64>| {
-                times.push(begun.elapsed().as_secs_f64() * 1e6);
-                begun = Instant::now();
-            };
-            let port = network().attach(&namespace, &endpoint(11)).unwrap();
-            lap(&mut times[0]);
-            port.disconnect(&namespace).unwrap();
-            lap(&mut times[1]);
-            network().check().unwrap();
-            lap(&mut times[2]);
-        }
-        for (name, mut times) in ["attach", "disconnect", "check"].into_iter().zip(times) {
-            times.sort_by(f64::total_cmp);
-            println!("{name}: median {:.0} us, tenth percentile {:.0} us", times[50], times[10]);
-        }
-    });
-}
