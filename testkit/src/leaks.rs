@@ -20,6 +20,9 @@ pub struct Snapshot {
     groups: BTreeSet<PathBuf>,
 }
 
+/// They stay, once something was in them.
+const HOMES: [&str; 2] = ["/var/lib/isolate/detached", "/var/lib/isolate/volumes"];
+
 impl Snapshot {
     /// Looks.
     #[must_use]
@@ -34,7 +37,8 @@ impl Snapshot {
             .extend(netlink::tables().unwrap_or_default().into_iter().map(|table| format!("table {table}")));
         things.extend(descriptors());
         for place in ["/run/isolate/containers", "/run/isolate/networks", "/var/lib/isolate"] {
-            things.extend(files(Path::new(place)).map(|path| format!("file {}", path.display())));
+            let own = files(Path::new(place)).filter(|path| HOMES.iter().all(|home| path != Path::new(home)));
+            things.extend(own.map(|path| format!("file {}", path.display())));
         }
         Self { things, groups: cgroup::groups() }
     }

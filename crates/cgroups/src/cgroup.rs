@@ -323,9 +323,22 @@ impl Cgroup {
     ///
     /// When the kernel refuses the file.
     pub fn oom_kills(&self) -> Result<Option<u64>> {
+        Ok(self.oom_reader()?.read()?.memory.oom_kills)
+    }
+
+    /// The open file that has that number in a line `oom_kill N`: `memory.events`, or `memory.oom_control` on cgroup v1; for who reads it
+    /// later without this crate. `None`: this machine does not count it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the file.
+    pub fn oom_kills_file(&self) -> Result<Option<OwnedFd>> {
+        Ok(self.oom_reader()?.into_last())
+    }
+
+    fn oom_reader(&self) -> Result<StatsReader> {
         let counts = |what| [What::Memory(Memory::Events), What::Memory(Memory::OomControl)].contains(&what);
-        let mut reader = StatsReader::open(&self.group, self.v1.readings(), subject(&self.name), counts)?;
-        Ok(reader.read()?.memory.oom_kills)
+        StatsReader::open(&self.group, self.v1.readings(), subject(&self.name), counts)
     }
 
     /// A descriptor that is woken when somebody enters the empty group, the last one leaves, or it is frozen or thawed.

@@ -2,6 +2,7 @@
 
 pub(crate) mod cpuset;
 mod io;
+mod merge;
 pub(crate) mod others;
 mod validate;
 mod words;

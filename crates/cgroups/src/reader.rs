@@ -129,6 +129,11 @@ impl StatsReader {
         Ok(Self { files, buffer: vec![0; 8192], subject })
     }
 
+    /// The file that counts, of one kind of files.
+    pub(crate) fn into_last(mut self) -> Option<OwnedFd> {
+        self.files.pop().map(|(_, file)| file.fd)
+    }
+
     /// What the group and all below it have used so far.
     ///
     /// # Errors

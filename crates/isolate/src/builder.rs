@@ -2,6 +2,7 @@
 
 #[cfg(feature = "images")]
 mod image;
+mod lasting;
 mod rights;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use isolate_cgroups::Limits;
-use isolate_namespaces::{Namespace, Signal, Stdio, WindowSize};
+use isolate_namespaces::{Namespace, Restart, Signal, Stdio, WindowSize};
 use isolate_netns::Publish;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ use crate::attach::{Attach, Mode};
 use crate::confinement::Confinement;
 use crate::container::Container;
 use crate::error::{ErrorKind, Result};
+use crate::health::HealthCheck;
 use crate::mount::Mount;
 use crate::name;
 use crate::origin::{From, Origin};
@@ -90,6 +92,12 @@ pub struct ContainerBuilder {
     pub(crate) devices: Vec<PathBuf>,
     pub(crate) stop_signal: Option<Signal>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) restart: Restart,
+    pub(crate) health: Option<HealthCheck>,
+    /// Bytes of a file, and how many files.
+    pub(crate) log: Option<(u64, u32)>,
+    pub(crate) open_stdin: bool,
+    pub(crate) remove_at_end: bool,
     #[cfg(feature = "images")]
     pub(crate) image: Option<isolate_images::Config>,
 }
@@ -125,6 +133,11 @@ impl ContainerBuilder {
             devices: Vec::new(),
             stop_signal: None,
             labels: BTreeMap::new(),
+            restart: Restart::Never,
+            health: None,
+            log: None,
+            open_stdin: false,
+            remove_at_end: false,
             #[cfg(feature = "images")]
             image: None,
         }
@@ -388,7 +401,7 @@ impl ContainerBuilder {
         }
     }
 
-    fn given_name(&self) -> String {
+    pub(crate) fn given_name(&self) -> String {
         self.name.clone().unwrap_or_else(name::random)
     }
 }

@@ -111,6 +111,7 @@ pub(crate) fn compile(
     id: &str,
     state: &Path,
     privileged: bool,
+    lasting: bool,
 ) -> Result<Compiled> {
     name::check(name)?;
     let attaches = builder.attaches();
@@ -121,6 +122,7 @@ pub(crate) fn compile(
         mapped: decision.is_mapped(),
         rootless: decision == Decision::Own,
         nosuid: builder.confinement.no_new_privileges,
+        lasting,
     };
     let layout = rootfs::compile(&builder.rootfs, Scratch::choose(id, privileged), id, state, way)?;
     let user = user(builder, &layout)?;

@@ -69,6 +69,10 @@ impl Container {
         self.child().monitor_pidfd()
     }
 
+    pub(crate) fn undo_mut(&mut self) -> &mut Undo {
+        &mut self.undo
+    }
+
     pub(crate) fn inside(&self) -> &Inside {
         &self.inside
     }
@@ -83,7 +87,8 @@ impl Container {
 
     /// Whether its first process has ended.
     pub(crate) fn has_ended(&self) -> Result<bool> {
-        let mut poll = [rustix::event::PollFd::new(self, rustix::event::PollFlags::IN)];
+        let Some((_, process)) = self.first_process() else { return Ok(true) };
+        let mut poll = [rustix::event::PollFd::from_borrowed_fd(process, rustix::event::PollFlags::IN)];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         let ended = rustix::event::poll(&mut poll, Some(&now));
         ended.map(|ended| ended > 0).map_err(|e| Error::io("its first process", &e.into()))
@@ -98,7 +103,13 @@ impl Container {
     /// The number of its first process in the caller's pid namespace. Inside it is 1: an [init](ContainerBuilder::init), or its command.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child().id()
+        self.first_process().map_or(0, |(pid, _)| pid)
+    }
+
+    /// Its number and its pidfd. A container that somebody has started has it; what is left of a detached one that has ended has none.
+    pub(crate) fn first_process(&self) -> Option<(u32, BorrowedFd<'_>)> {
+        let own = self.undo.child.as_ref().map(|child| (child.id(), child.as_fd()));
+        own.or(self.undo.seen.as_ref().map(|(pid, fd)| (*pid, fd.as_fd())))
     }
 
     /// Its first address, if it is on a bridge: of IPv4, on the first network it was started on.
@@ -290,7 +301,7 @@ impl Container {
         Error::all(errors).map_err(|e| e.of(format!("container `{}`", self.name)))
     }
 
-    fn group(&self) -> Result<&Cgroup> {
+    pub(crate) fn group(&self) -> Result<&Cgroup> {
         self.undo.cgroup.as_ref().ok_or_else(|| {
             let what = format!("container `{}`: it has no control group", self.name);
             Error::new(ErrorKind::Unsupported, what).with_hint(
@@ -316,6 +327,7 @@ impl Container {
 /// The pidfd of its first process.
 impl AsFd for Container {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.child().as_fd()
+        // Filled before a Container is made.
+        self.first_process().map_or_else(|| unreachable!("a started container has a process"), |(_, fd)| fd)
     }
 }

@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fchmod, fchown, fstat, openat, openat2};
 use rustix::io::Errno;
 
@@ -178,9 +177,7 @@ impl Container {
         let path = format!("/proc/{}/root", self.pid());
         let root = tree::directory(Path::new(&path));
         // If it still runs, the number was its own.
-        let mut ended = [PollFd::new(self, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        if poll(&mut ended, Some(&now)).is_ok_and(|ready| ready > 0) {
+        if self.has_ended()? {
             return Err(Error::new(ErrorKind::Lost, "it has ended"));
         }
         root.map_err(|e| Error::io(path, &e.into()))

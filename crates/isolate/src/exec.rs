@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
@@ -12,6 +13,7 @@ use isolate_cgroups::Cgroup;
 use isolate_namespaces::{Child, Command, Namespace, Signal, Stdio, Terminal, WindowSize};
 
 use crate::container::Container;
+use crate::detached::View;
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
 use crate::user::{Resolved, User, layers};
@@ -33,7 +35,7 @@ use crate::user::{Resolved, User, layers};
 #[derive(Debug)]
 #[must_use = "an Exec does nothing until `spawn`, `status` or `output`"]
 pub struct Exec<'c> {
-    container: &'c Container,
+    container: Whose<'c>,
     program: OsString,
     args: Vec<OsString>,
     env: BTreeMap<OsString, Option<OsString>>,
@@ -45,8 +47,36 @@ pub struct Exec<'c> {
     timeout: Option<Duration>,
 }
 
+/// The container that it is for.
+#[derive(Debug)]
+enum Whose<'c> {
+    Owned(&'c Container),
+    Detached(Box<View>),
+}
+
+impl Deref for Whose<'_> {
+    type Target = Container;
+
+    fn deref(&self) -> &Container {
+        match self {
+            Self::Owned(container) => container,
+            Self::Detached(view) => view,
+        }
+    }
+}
+
+impl Exec<'static> {
+    pub(crate) fn within(container: View, program: &OsStr) -> Self {
+        Self::of(Whose::Detached(Box::new(container)), program)
+    }
+}
+
 impl<'c> Exec<'c> {
     pub(crate) fn new(container: &'c Container, program: &OsStr) -> Self {
+        Self::of(Whose::Owned(container), program)
+    }
+
+    fn of(container: Whose<'c>, program: &OsStr) -> Self {
         Self {
             container,
             program: program.to_owned(),
@@ -153,7 +183,7 @@ impl<'c> Exec<'c> {
         self.command().and_then(|mut command| Ok(command.output()?)).map_err(|e| self.said(e))
     }
 
-    fn command(&self) -> Result<Command> {
+    pub(crate) fn command(&self) -> Result<Command> {
         let inside = self.container.inside();
         let user = self.resolve()?;
         let mut command = self.entering()?;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::detached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::store::{Guard, Store};
@@ -45,6 +46,20 @@ pub(crate) fn take(store: &Store, guard: &Guard, name: &str, wanted: Option<u32>
     lease(&store.ids(), guard, &host::reserved()?, name, wanted)
 }
 
+/// The range of a detached container, which has it as long as it is there: leased again after the machine's end, and to nobody.
+pub(crate) fn keep(store: &Store, _: &Guard, name: &str, base: u32) -> Result<()> {
+    claim(&store.ids().join(base.to_string()), name).map(drop)
+}
+
+/// It has it no more, or by this other name.
+pub(crate) fn release(store: &Store, guard: &Guard, base: u32, other: Option<&str>) -> Result<()> {
+    let range = IdRange { base, file: store.ids().join(base.to_string()) };
+    match other {
+        Some(name) => range.hand_over(guard, name),
+        None => range.give_back(guard),
+    }
+}
+
 impl IdRange {
     /// From here on it is that of the container `name`.
     pub(crate) fn hand_over(&self, _: &Guard, name: &str) -> Result<()> {
@@ -68,7 +83,8 @@ pub(crate) fn sweep(store: &Store, _: &Guard) -> Result<()> {
     errors.extend(pool::sweep(store).err());
     for lease in fs::read_dir(&leases).map_err(|e| Error::io(leases.display(), &e))?.flatten() {
         let holder = holder(&lease.path());
-        let container = name::check(&holder).is_ok() && store.container(&holder).exists();
+        let container = name::check(&holder).is_ok()
+            && (store.container(&holder).exists() || detached::is_there(&holder)?);
         if container || pool::is_alive(store, &holder) {
             continue;
         }

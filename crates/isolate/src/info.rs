@@ -5,15 +5,19 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use isolate_cgroups::{Cgroup, Limits};
+use isolate_namespaces::{Health, KeptStatus, Restart};
 use isolate_netns::Publish;
 use serde::Serialize;
 
 use crate::container::Container;
+use crate::detached::{self, DetachedRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::network::PlaceRecord;
+use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::store::Store;
 
@@ -22,7 +26,7 @@ use crate::store::Store;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum State {
-    /// It is being made, or taken back: no process of it runs.
+    /// It is being made, or taken back, or is a [detached](crate::Detached) one that has never run: no process of it runs.
     Created,
     /// Its processes run.
     Running,
@@ -30,6 +34,10 @@ pub enum State {
     Paused,
     /// It has ended, and nobody owns what is left of it: the next [`sweep`](crate::sweep()) takes that back.
     Ended,
+    /// A [detached](crate::Detached) one that has ended, and that its keeper will start again.
+    Restarting,
+    /// A detached one that has ended, and can be started again.
+    Exited,
 }
 
 /// As Docker shows them: `running`.
@@ -40,6 +48,8 @@ impl fmt::Display for State {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Ended => "ended",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
         })
     }
 }
@@ -77,8 +87,32 @@ pub struct ContainerInfo {
     pub volumes: Vec<String>,
     /// Its limits, as they were said; those of a [`Container::update`] that another process made are not here.
     pub limits: Limits,
-    /// Its control group, below the mount points of their file systems.
-    pub cgroup: String,
+    /// Its control group, below the mount points of their file systems; of a detached one only while it runs.
+    pub cgroup: Option<String>,
+    /// What there is to tell of a detached one.
+    pub detached: Option<DetachedInfo>,
+}
+
+/// What nobody's container has besides.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct DetachedInfo {
+    /// When it is started again.
+    pub restart: Restart,
+    /// How often its keeper has started it again since its last start.
+    pub restarts: u64,
+    /// What its health check says, while it runs, if it has one.
+    pub health: Option<Health>,
+    /// When it was started the last time.
+    pub started: Option<SystemTime>,
+    /// When its last run ended.
+    pub ended: Option<SystemTime>,
+    /// How that was; `None` also where nobody knows, since its keeper was killed.
+    pub outcome: Option<Outcome>,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Whether it is removed at its end.
+    pub remove_at_end: bool,
 }
 
 /// A container's place on a network.
@@ -112,11 +146,17 @@ impl Container {
     pub fn list() -> Result<Vec<ContainerInfo>> {
         let store = Store::open()?;
         let guard = store.lock()?;
-        let mut all = store.records();
-        let dead = store.unowned(&guard)?;
+        let (runs, dead) = (store.records(), store.unowned(&guard)?);
         drop(guard);
+        let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
+        let mut all = Vec::new();
+        for record in detached::records()? {
+            let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
+            all.push(ContainerInfo::of_detached(&record, run.as_ref())?);
+        }
+        all.extend(runs.into_values().map(|run| ContainerInfo::of(&run, dead.contains(&run.name))));
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all.into_iter().map(|record| ContainerInfo::of(&record, dead.contains(&record.name))).collect())
+        Ok(all)
     }
 
     /// One container of this user by its name, whoever started it: as `docker inspect`. [`list`](Self::list) has all.
@@ -128,14 +168,17 @@ impl Container {
         name::check(name)?;
         let guard = store.lock()?;
         let state = store.container(name);
-        let record = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
-        let dead = store.unowned(&guard)?;
+        let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
+        let dead = store.unowned(&guard)?.iter().any(|other| other == name);
         drop(guard);
-        let record = record.ok_or_else(|| {
+        if let Some(record) = detached::find(name)? {
+            return ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead));
+        }
+        let run = run.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("container `{name}`: there is none of that name"))
                 .with_hint("Container::list tells which there are")
         })?;
-        Ok(ContainerInfo::of(&record, dead.iter().any(|other| other == name)))
+        Ok(ContainerInfo::of(&run, dead))
     }
 
     /// What it is, as any process sees it: [`find`](Self::find) by its name.
@@ -182,8 +225,44 @@ impl ContainerInfo {
             published: record.published.iter().filter_map(|text| text.parse().ok()).collect(),
             volumes: record.volumes.clone(),
             limits: record.limits.clone(),
-            cgroup: record.cgroup.clone(),
+            cgroup: Some(record.cgroup.clone()),
+            detached: None,
         }
+    }
+
+    /// Of one that may run now.
+    fn of_detached(record: &DetachedRecord, run: Option<&Record>) -> Result<Self> {
+        let kept = if record.started { record.state()? } else { None };
+        let description = &record.description;
+        let mut info = match run {
+            Some(run) => Self::of(run, false),
+            None => Self::of(&record.as_run(), true),
+        };
+        let restarting = kept.as_ref().is_some_and(|kept| kept.status == KeptStatus::Restarting);
+        info.state = match run {
+            Some(_) if info.state == State::Created && restarting => State::Restarting,
+            Some(_) => info.state,
+            None if record.started => State::Exited,
+            None => State::Created,
+        };
+        if run.is_none() {
+            info.cgroup = None;
+        }
+        info.created = record.created;
+        info.command.clone_from(&description.command);
+        info.limits = description.limits.clone();
+        let running = run.is_some();
+        info.detached = Some(DetachedInfo {
+            restart: description.restart,
+            restarts: kept.as_ref().map_or(0, |kept| kept.restarts),
+            health: kept.as_ref().and_then(|kept| kept.health).filter(|_| running),
+            started: kept.as_ref().map(|kept| kept.started),
+            ended: kept.as_ref().and_then(|kept| kept.ended),
+            outcome: kept.as_ref().filter(|_| !running).and_then(|kept| detached::outcome(kept).ok()),
+            terminal: description.terminal.is_some(),
+            remove_at_end: description.remove_at_end,
+        });
+        Ok(info)
     }
 }
 

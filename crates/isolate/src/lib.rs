@@ -10,13 +10,16 @@ mod compile;
 mod confinement;
 mod container;
 mod copy;
+mod detached;
 mod devices;
 mod error;
+mod events;
 mod exec;
 mod files;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod health;
 mod host;
 mod ids;
 #[cfg(feature = "images")]
@@ -33,6 +36,7 @@ mod parcel;
 mod pasta;
 mod plan;
 mod ports;
+mod processes;
 mod record;
 mod recorded;
 mod rootfs;
@@ -48,15 +52,19 @@ mod volume;
 pub use attach::Attach;
 pub use builder::ContainerBuilder;
 pub use container::Container;
+pub use detached::{Detached, LogLine, Logs, Stream};
 pub use error::{Error, ErrorKind, Result};
+pub use events::{Event, EventKind, Events};
 pub use exec::{Exec, ExecChild};
+pub use health::HealthCheck;
 pub use host::{Finding, Host};
-pub use info::{ContainerInfo, PlaceInfo, State};
+pub use info::{ContainerInfo, DetachedInfo, PlaceInfo, State};
 pub use mount::Mount;
 pub use network::{Network, NetworkBuilder, NetworkDriver, NetworkInfo, Subnet};
 pub use origin::Origin;
 pub use outcome::{Outcome, Run, Usage};
 pub use plan::Plan;
+pub use processes::Process;
 pub use rootfs::Rootfs;
 pub use sweep::sweep;
 pub use user::{Group, User};
@@ -67,8 +75,9 @@ pub use isolate_cgroups::{Bytes, Device, IoMax, Limits, Stats};
 #[cfg(feature = "landlock")]
 pub use isolate_namespaces::Landlock;
 pub use isolate_namespaces::{
-    Capabilities, CpuSet, IoPriority, Namespace, Propagation, Resource, ResourceLimit, Scheduler, Seccomp,
-    SeccompAction, SeccompBuilder, SeccompCondition, Signal, Stdio, SystemCall, Terminal, Ulimit, WindowSize,
+    Attachment, Capabilities, CpuSet, Health, IoPriority, Namespace, Propagation, Resource, ResourceLimit,
+    Restart, Scheduler, Seccomp, SeccompAction, SeccompBuilder, SeccompCondition, Signal, Stdio, SystemCall,
+    Terminal, Ulimit, WindowSize,
 };
 pub use isolate_netns::{Bandwidth, Cidr, Counted, Firewall, MacvlanMode, Problem, Publish};
 pub use isolate_overlay::{Change, ChangeKind};

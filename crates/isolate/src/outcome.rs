@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use isolate_cgroups::Bytes;
 use isolate_namespaces::Signal;
+use serde::Serialize;
 
 /// How a container's program ended. Not 137 for everything: being killed for its memory, for its time, and by a signal are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
     /// By itself, with this code.
@@ -24,20 +26,26 @@ pub enum Outcome {
     NeverStarted,
 }
 
-/// SIGKILL, and the code with which a shell passes it on.
-const KILLED: i32 = 9;
-const PASSED_ON: i32 = 128 + KILLED;
+/// The code with which a shell passes SIGKILL on.
+const PASSED_ON: i32 = 128 + 9;
 
 impl Outcome {
     pub(crate) fn of(status: ExitStatus, timed_out: bool, oom_kills: u64) -> Self {
-        let killed = status.signal() == Some(KILLED) || status.code() == Some(PASSED_ON);
         match (status.code(), status.signal().and_then(|number| Signal::try_from(number).ok())) {
-            _ if timed_out && status.signal() == Some(KILLED) => Self::TimedOut,
-            _ if oom_kills > 0 && killed => Self::OutOfMemory,
-            (Some(code), _) => Self::Exited(code),
-            (None, Some(signal)) => Self::Signaled(signal),
+            (Some(code), _) => Self::ended(Ok(code), timed_out, oom_kills),
+            (None, Some(signal)) => Self::ended(Err(signal), timed_out, oom_kills),
             // Neither an exit nor a signal: a status that no wait for an end gives.
             (None, None) => Self::NeverStarted,
+        }
+    }
+
+    /// With a code, or by a signal.
+    pub(crate) fn ended(how: Result<i32, Signal>, timed_out: bool, oom_kills: u64) -> Self {
+        match how {
+            Err(Signal::KILL) if timed_out => Self::TimedOut,
+            Err(Signal::KILL) | Ok(PASSED_ON) if oom_kills > 0 => Self::OutOfMemory,
+            Ok(code) => Self::Exited(code),
+            Err(signal) => Self::Signaled(signal),
         }
     }
 

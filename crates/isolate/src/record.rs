@@ -41,8 +41,11 @@ pub(crate) struct Record {
     /// and its limits.
     #[serde(default)]
     pub limits: Limits,
-    /// Name of the control group.
+    /// Name of the control group,
     pub cgroup: String,
+    /// and of its keeper's, of a detached one.
+    #[serde(default)]
+    pub keeper: Option<String>,
     /// Directory for the root's upper layers.
     pub scratch: Option<Recorded>,
     /// An upper layer's work directory, next to a layer that stays.
@@ -82,6 +85,7 @@ impl Record {
             labels: BTreeMap::new(),
             limits: Limits::new(),
             cgroup,
+            keeper: None,
             scratch: None,
             work: None,
             project: None,

@@ -5,13 +5,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use isolate_cgroups::{Cgroup, Controller, ErrorKind as GroupErrorKind, Limits};
-use isolate_namespaces::{Capabilities, Held, Namespace};
+use isolate_namespaces::{Capabilities, Held, Namespace, Plan as LaunchPlan};
 use isolate_netns::{NetworkNamespace, Reservation};
 
 use crate::attach::{Attach, Mode};
 use crate::builder::ContainerBuilder;
 use crate::compile::{self, Compiled};
 use crate::container::Container;
+use crate::detached::{self, DetachedRecord};
 use crate::devices;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
@@ -23,7 +24,7 @@ use crate::pasta;
 use crate::plan::Plan;
 use crate::ports;
 use crate::record::Record;
-use crate::rootfs;
+use crate::rootfs::{self, Quota};
 use crate::store::{Guard, Store};
 use crate::sweep;
 use crate::undo::Undo;
@@ -39,9 +40,9 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     let builder = &*described.builder;
     let state = Store::path()?.join("containers").join(name);
     let privileged = crate::host::is_root();
-    let group = group_name(name, privileged);
+    let group = group_name(name, &name::random(), privileged);
     let id = leaf(&group);
-    let mut compiled = compile::compile(builder, name, id, &state, privileged)?;
+    let mut compiled = compile::compile(builder, name, id, &state, privileged, false)?;
     let bridged = compiled.mode == Mode::Bridge;
     let mut before = vec![format!("lock {}", state.display())];
     if bridged {
@@ -53,7 +54,7 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     }
     before.extend(compiled.decision.words());
     before.extend(compiled.layout.preparations.iter().map(rootfs::Preparation::words));
-    before.extend(compiled.layout.quota.iter().map(rootfs::Quota::words));
+    before.extend(compiled.layout.quota.iter().map(Quota::words));
     before.extend(compiled.layout.limited.iter().map(rootfs::Limited::words));
     before.push(format!("write hosts, hostname and resolv.conf to {}", state.display()));
     if privileged {
@@ -86,13 +87,36 @@ fn limits_in_words(limits: &Limits) -> Vec<String> {
     limits.words().map(|(what, value)| format!("limit its {what} to {value}")).collect()
 }
 
-pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container> {
+/// Whether this user has all rights, which it needs to have then.
+pub(crate) fn is_privileged() -> Result<bool> {
     let privileged = crate::host::is_root();
     if privileged && !crate::host::has_sys_admin() {
         let what = "this user may not make namespaces, mounts and control groups";
         return Err(Error::new(ErrorKind::PermissionDenied, what)
             .with_hint("run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, or as an ordinary user"));
     }
+    Ok(privileged)
+}
+
+pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container> {
+    builder.check_owned()?;
+    Ok(begin(builder, name, None)?.container)
+}
+
+/// A container that has been started.
+pub(crate) struct Begun {
+    pub container: Container,
+    /// How it is started again in its network and user namespaces, of a detached one.
+    pub again: Option<LaunchPlan>,
+}
+
+/// Starts a container: one of the caller's own, or a detached one that was made before.
+pub(crate) fn begin(
+    builder: &ContainerBuilder,
+    name: &str,
+    before: Option<&DetachedRecord>,
+) -> Result<Begun> {
+    let privileged = is_privileged()?;
     #[cfg(feature = "images")]
     let source = builder.rootfs.source().map(|(source, _)| source.to_owned());
     #[cfg(feature = "images")]
@@ -100,9 +124,11 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     #[cfg(feature = "images")]
     let builder = &*described.builder;
     let store = Store::open()?;
-    let group = group_name(name, privileged);
+    let id = before.map_or_else(name::random, |before| before.id.clone());
+    let group = group_name(name, &id, privileged);
     let state = store.container(name);
-    let mut compiled = compile::compile(builder, name, leaf(&group), &state, privileged)?;
+    let place = scratch_name(&group, before);
+    let mut compiled = compile::compile(builder, name, place, &state, privileged, before.is_some())?;
     if !compiled.layout.overlays.is_empty() {
         isolate_overlay::supported()?;
     }
@@ -124,11 +150,14 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     record.limits = with_defaults(&builder.limits);
     #[cfg(feature = "images")]
     {
-        record.source = source;
+        record.source = before.map_or(source, |before| before.source.clone());
         record.image = described.kept.as_ref().map(|kept| kept.lease(&state)).transpose()?.map(Into::into);
     }
-    let mut undo = claim(&store, record, &compiled)?;
-    let base = undo.ids.as_ref().map(|range| range.base);
+    record.keeper = before.map(|_| format!("{group}-keeper"));
+    let mut undo = claim(&store, record, &compiled, before)?;
+    let mapped = compiled.decision.is_mapped() && compiled.joined.is_none();
+    let own = before.and_then(|before| before.base).filter(|_| mapped);
+    let base = own.or(undo.ids.as_ref().map(|range| range.base));
     let slot = undo.places().first_mut().and_then(|place| place.slot.take());
     let entered = match (slot, base) {
         (Some(slot), Some(base)) => enter(slot, &mut undo.places()[0], &mut compiled, base),
@@ -148,6 +177,9 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
     }
     if let (Some(quota), Some(project)) = (&compiled.layout.quota, undo.project) {
         quota.make(project)?;
+    }
+    if let (Some(quota), Some(before)) = (&compiled.layout.quota, before.filter(|before| !before.started)) {
+        before.project.map_or(Ok(()), |project| quota.make(project))?;
     }
     if let Some(limited) = &compiled.layout.limited {
         compiled.command.scratch_mount(limited.make(owner)?);
@@ -205,12 +237,34 @@ pub(crate) fn start(builder: &ContainerBuilder, name: &str) -> Result<Container>
         undo.pasta = Some(pasta::connect(held.id(), &builder.publish, name, &store)?);
     }
     let entrances = if privileged { Vec::new() } else { entrances(&held)? };
-    undo.child = Some(held.release()?);
     let root = base.map(|base| [base, base]).or(compiled.joined);
+    let again = before.map(|_| again(&mut compiled, &held, root)).transpose()?;
+    undo.child = Some(held.release()?);
     let inside = compiled.inside(builder, hostname, root, entrances);
     #[cfg(feature = "images")]
     let inside = crate::inside::Inside { image: described.kept, ..inside };
-    Ok(Container::new(name, addresses, published, inside, undo))
+    Ok(Begun { container: Container::new(name, addresses, published, inside, undo), again })
+}
+
+/// The same start in the namespaces that the child has: of its network, which others know by its addresses, and its users.
+fn again(compiled: &mut Compiled, held: &Held, root: Option<[u32; 2]>) -> Result<LaunchPlan> {
+    let namespace = |kind: Namespace| {
+        let path = format!("/proc/{}/ns/{kind}", held.id());
+        std::fs::File::open(&path).map_err(|e| Error::io(path, &e))
+    };
+    let caller = || [rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()];
+    if compiled.decision.is_own() && compiled.joined.is_none() {
+        compiled.command.join_user(namespace(Namespace::User)?, root.unwrap_or_else(caller));
+    }
+    if matches!(compiled.mode, Mode::None | Mode::Bridge) {
+        compiled.command.join_network(namespace(Namespace::Net)?);
+    }
+    Ok(compiled.command.plan()?)
+}
+
+/// What names its place on the disk.
+pub(crate) fn scratch_name<'n>(group: &'n str, before: Option<&'n DetachedRecord>) -> &'n str {
+    before.map_or_else(|| leaf(group), |before| &before.id)
 }
 
 /// Whether what is published leads to an address of IPv6, too, on a bridge.
@@ -255,8 +309,8 @@ fn group_for(name: &str, limits: &Limits, privileged: bool) -> Result<Option<Cgr
     Ok(Some(cgroup))
 }
 
-/// The namespaces of a child that waits, for what is executed in them later: the kernel shows those of its init to root alone. The
-/// user namespace first, which gives the rights to the others.
+/// The namespaces of a process, for what is executed in them later, the user namespace first, which gives the rights to the others. Of a
+/// child that waits: the kernel shows those of its init to root alone.
 fn entrances(held: &Held) -> Result<Vec<OwnedFd>> {
     let kinds =
         [Namespace::User, Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Net, Namespace::Mount];
@@ -269,13 +323,22 @@ fn entrances(held: &Held) -> Result<Vec<OwnedFd>> {
         .collect()
 }
 
-/// The name, the address and the record, before anything is made that could be left behind.
-fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo> {
+/// The name, the address and the record, before anything is made that could be left behind. What a detached container has had before is
+/// its own.
+fn claim(
+    store: &Store,
+    mut record: Record,
+    compiled: &Compiled,
+    before: Option<&DetachedRecord>,
+) -> Result<Undo> {
     let layout = &compiled.layout;
     // What is made before the name is claimed.
     let image = Directory(record.image.as_deref().map(Path::to_owned));
     let guard = store.lock()?;
     sweep::first(store, &guard)?;
+    if before.is_none() && detached::is_there(&record.name)? {
+        return Err(detached::taken());
+    }
     let entry = match store.create(&guard, &record.name) {
         // Its owner may have been killed since.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
@@ -284,30 +347,32 @@ fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo>
         }
         other => other?,
     };
-    let mut undo = Undo::new(store.clone(), record.clone(), entry);
-    record.scratch = layout.directory.clone().map(Into::into);
-    record.work = layout.work.clone().map(Into::into);
-    undo.directories.extend(layout.directory.iter().chain(&layout.work).cloned());
-    undo.directories.extend(image.keep());
+    let mut undo = Undo::new(store.clone(), record.clone(), Some(entry));
     record.volumes = compiled.volumes.iter().map(|volume| volume.name.clone()).collect();
-    for volume in compiled.volumes.iter().filter(|volume| volume.anonymous) {
-        undo.directories.push(volume.directory()?);
-        record.anonymous.push(volume.directory()?.into());
-    }
-    if let Some(quota) = &layout.quota {
-        let taken: Vec<u32> = store.records().iter().filter_map(|record| record.project).collect();
-        record.project = Some(quota.choose(&taken)?);
-        undo.project = record.project;
+    undo.directories.extend(image.keep());
+    if before.is_none() {
+        record.scratch = layout.directory.clone().map(Into::into);
+        record.work = layout.work.clone().map(Into::into);
+        undo.directories.extend(layout.directory.iter().chain(&layout.work).cloned());
+        for volume in compiled.volumes.iter().filter(|volume| volume.anonymous) {
+            undo.directories.push(volume.directory()?);
+            record.anonymous.push(volume.directory()?.into());
+        }
+        if let Some(quota) = &layout.quota {
+            record.project = Some(project(store, quota)?);
+            undo.project = record.project;
+        }
     }
     record.made = compiled.made();
     undo.made.clone_from(&record.made);
     let leased = match compiled.mode {
-        Mode::Bridge => lease(store, &guard, &mut undo, &mut record, compiled),
+        Mode::Bridge => lease(store, &guard, &mut undo, &mut record, compiled, before),
         _ => Ok(()),
     };
     undo.record = record.clone();
     let written = leased.and_then(|()| {
-        if compiled.decision.is_mapped() && compiled.joined.is_none() && undo.ids.is_none() {
+        let has_ids = undo.ids.is_some() || before.is_some_and(|before| before.base.is_some());
+        if compiled.decision.is_mapped() && compiled.joined.is_none() && !has_ids {
             undo.ids = Some(ids::take(store, &guard, &record.name, layout.range)?);
         }
         undo.entry.as_ref().map_or(Ok(()), |entry| entry.write(&record))
@@ -339,11 +404,18 @@ fn lease(
     undo: &mut Undo,
     record: &mut Record,
     compiled: &Compiled,
+    before: Option<&DetachedRecord>,
 ) -> Result<()> {
     for (order, attach) in (0..).zip(&compiled.attaches) {
         let network = network::find(store, guard, attach.network())?;
-        let warm = compiled.warm && order == 0;
-        let mut place = Place::take(store, guard, &network, record, attach, order, warm)?;
+        let warm = compiled.warm && order == 0 && before.is_none();
+        let taken = before.and_then(|before| {
+            Place::take(store, guard, &network, record, &before.same_place(attach)?, order, false).ok()
+        });
+        let mut place = match taken {
+            Some(place) => place,
+            None => Place::take(store, guard, &network, record, attach, order, warm)?,
+        };
         if let Some(ids) = place.slot.as_mut().and_then(|slot| slot.ids.take()) {
             undo.ids.insert(ids).hand_over(guard, &record.name)?;
         }
@@ -372,10 +444,17 @@ fn connect(places: &mut [Place], namespace: &NetworkNamespace, reservations: &[R
     network::publish(places, reservations)
 }
 
-/// Unique for as long as the record exists, also among users with state directories of their own. An ordinary user's lies in what is
-/// delegated to it.
-pub(crate) fn group_name(name: &str, privileged: bool) -> String {
-    let own = format!("isolate-{name}-{}", name::random());
+/// A project that no container has.
+pub(crate) fn project(store: &Store, quota: &Quota) -> Result<u32> {
+    let running = store.records().into_iter().filter_map(|record| record.project);
+    let detached = detached::records()?.into_iter().filter_map(|record| record.project);
+    quota.choose(&running.chain(detached).collect::<Vec<_>>())
+}
+
+/// Unique for as long as the record exists, also among users with state directories of their own, by twelve random digits. An ordinary
+/// user's lies in what is delegated to it.
+pub(crate) fn group_name(name: &str, id: &str, privileged: bool) -> String {
+    let own = format!("isolate-{name}-{id}");
     if privileged {
         return own;
     }

@@ -110,7 +110,11 @@ impl Store {
     }
 
     pub(crate) fn container(&self, name: &str) -> PathBuf {
-        self.root.join("containers").join(name)
+        self.containers().join(name)
+    }
+
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.root.join("containers")
     }
 
     pub(crate) fn networks(&self) -> PathBuf {
@@ -138,7 +142,7 @@ impl Store {
 
     /// What is known of every container, living or dead, at this moment.
     pub(crate) fn records(&self) -> Vec<Record> {
-        let entries = fs::read_dir(self.root.join("containers"));
+        let entries = fs::read_dir(self.containers());
         entries
             .into_iter()
             .flatten()
@@ -149,7 +153,7 @@ impl Store {
 
     /// The names of the containers whose lock nobody holds.
     pub(crate) fn unowned(&self, _: &Guard) -> Result<BTreeSet<String>> {
-        let directory = self.root.join("containers");
+        let directory = self.containers();
         let failed = |e| Error::io(directory.display(), &e);
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(&directory).map_err(failed)?.flatten() {
@@ -161,22 +165,32 @@ impl Store {
         Ok(names)
     }
 
+    /// Whether somebody holds the lock of a container of this name.
+    pub(crate) fn is_owned(&self, name: &str) -> bool {
+        let lock = File::open(self.container(name).join("lock"));
+        lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
+    }
+
     /// The containers whose lock nobody holds, each locked now, with what is known of it.
-    pub(crate) fn dead(&self, _: &Guard) -> Result<Vec<(Entry, Option<Record>)>> {
-        let directory = self.root.join("containers");
+    pub(crate) fn dead(&self, guard: &Guard) -> Result<Vec<(Entry, Option<Record>)>> {
+        let directory = self.containers();
         let mut dead = Vec::new();
         for entry in fs::read_dir(&directory).map_err(|e| Error::io(directory.display(), &e))? {
-            let path = entry.map_err(|e| Error::io(directory.display(), &e))?.path();
-            // Gone between two calls: its owner removed it.
-            let Ok(lock) = open_lock(&path.join("lock")) else { continue };
-            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                // One that cannot be read is left to who can: its directory is all that tells what there is.
-                if let Ok(record) = Record::read(&path) {
-                    dead.push((Entry { path, lock }, record));
-                }
-            }
+            let name = entry.map_err(|e| Error::io(directory.display(), &e))?.file_name();
+            dead.extend(name.to_str().and_then(|name| self.dead_one(guard, name)));
         }
         Ok(dead)
+    }
+
+    /// The same of one.
+    pub(crate) fn dead_one(&self, _: &Guard, name: &str) -> Option<(Entry, Option<Record>)> {
+        let path = self.container(name);
+        // Gone between two calls: its owner removed it.
+        let lock = open_lock(&path.join("lock")).ok()?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+        // One that cannot be read is left to who can: its directory is all that tells what there is.
+        let record = Record::read(&path).ok()?;
+        Some((Entry { path, lock }, record))
     }
 }
 
@@ -210,6 +224,20 @@ impl Entry {
     }
 }
 
+/// Where this user's things are that outlive the machine's end: `/var/lib/isolate` for root, else `$XDG_DATA_HOME/isolate` or the same
+/// below `~/.local/share`.
+pub(crate) fn data() -> Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/isolate"));
+    }
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("isolate")).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "no directory for this user's volumes and containers")
+            .with_hint("set HOME or XDG_DATA_HOME")
+    })
+}
+
 /// A directory for its owner only. One that is there must be the owner's.
 pub(crate) fn make_directory(path: &Path) -> Result<()> {
     let failed = |e| Error::io(format!("state directory {}", path.display()), &e);
@@ -233,6 +261,14 @@ pub(crate) fn try_lock(path: &Path) -> Result<Option<File>> {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(e) => Err(Error::io(path.display(), &e)),
     }
+}
+
+/// The same, once nobody else has it. The file is there.
+pub(crate) fn wait_lock(path: &Path) -> Result<File> {
+    let failed = |e: io::Error| Error::io(path.display(), &e);
+    let lock = File::open(path).map_err(failed)?;
+    retry(|| flock(&lock, FlockOperation::LockExclusive)).map_err(failed)?;
+    Ok(lock)
 }
 
 fn open_lock(path: &Path) -> Result<File> {

@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use isolate_cgroups::{Cgroup, ErrorKind as GroupErrorKind};
 
+use crate::detached;
 use crate::error::{Error, Result};
 use crate::ids;
 use crate::network;
 use crate::record::Record;
+use crate::recorded::Recorded;
 use crate::rootfs;
-use crate::store::{Guard, Store};
+use crate::store::{Entry, Guard, Store};
 use crate::undo::remove_tree;
 
 /// Takes back what containers have left whose owner was killed. The first start of a process does it, too.
@@ -26,7 +28,9 @@ use crate::undo::remove_tree;
 pub fn sweep() -> Result<Vec<String>> {
     let store = Store::open()?;
     let guard = store.lock()?;
-    all(&store, &guard)
+    let swept = all(&store, &guard);
+    isolate_namespaces::reap_orphans();
+    swept
 }
 
 /// Once a process.
@@ -42,37 +46,58 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     let mut errors = Vec::new();
     for (entry, record) in store.dead(guard)? {
-        if let Some(record) = &record {
-            let failed = one(store, guard, record);
-            if !failed.is_empty() {
-                // The record stays, so that the next sweep tries again.
-                errors.extend(
-                    failed.into_iter().map(|e| e.of(format!("remains of container `{}`", record.name))),
-                );
-                continue;
-            }
-            swept.push(record.name.clone());
+        let name = record.as_ref().map(|record| record.name.clone());
+        match one(store, guard, entry, record) {
+            Ok(()) => swept.extend(name),
+            Err(e) => errors.push(e),
         }
-        errors.extend(entry.remove(guard).err());
     }
     errors.extend(network::sweep(store, guard).err());
     errors.extend(ids::sweep(store, guard).err());
+    errors.extend(detached::sweep(store, guard).err());
     Error::all(errors).map(|()| swept)
 }
 
-fn one(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
+/// Of one container, if nobody owns it.
+pub(crate) fn of(store: &Store, guard: &Guard, name: &str) -> Result<()> {
+    match store.dead_one(guard, name) {
+        Some((entry, record)) => one(store, guard, entry, record),
+        None => Ok(()),
+    }
+}
+
+fn one(store: &Store, guard: &Guard, entry: Entry, record: Option<Record>) -> Result<()> {
+    if let Some(record) = &record {
+        // On an error the record stays, so that the next sweep tries again.
+        let said = |e: Error| e.of(format!("remains of container `{}`", record.name));
+        Error::all(remains(store, guard, record)).map_err(said)?;
+    }
+    entry.remove(guard)
+}
+
+fn remains(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
     let mut errors = Vec::new();
-    match Cgroup::open(&record.cgroup) {
-        Ok(group) => errors.extend(group.remove().map_err(Error::from).err()),
-        Err(e) if e.kind() == GroupErrorKind::NotFound => {}
-        Err(e) => errors.push(e.into()),
+    for group in record.keeper.iter().chain([&record.cgroup]) {
+        match Cgroup::open(group) {
+            Ok(group) => errors.extend(group.remove().map_err(Error::from).err()),
+            Err(e) if e.kind() == GroupErrorKind::NotFound => {}
+            Err(e) => errors.push(e.into()),
+        }
     }
-    let own = record.scratch.iter().chain(&record.work).chain(&record.image).chain(&record.anonymous);
-    for directory in own {
-        errors.extend(remove_tree(directory).err());
-    }
-    errors.extend(record.project.and_then(|number| rootfs::release_project(number).err()));
+    let directories = record.scratch.iter().chain(&record.work).chain(&record.image).chain(&record.anonymous);
+    errors.extend(own(directories, record.project));
     errors.extend(record.made.as_ref().and_then(|made| made.remove().err()));
     errors.extend(record.places.iter().filter_map(|place| place.sweep(store, guard, &record.name).err()));
+    errors
+}
+
+/// What a container has on the disk: its directories, and the project that bounds them.
+pub(crate) fn own<'d>(
+    directories: impl IntoIterator<Item = &'d Recorded>,
+    project: Option<u32>,
+) -> Vec<Error> {
+    let mut errors: Vec<_> =
+        directories.into_iter().filter_map(|directory| remove_tree(directory).err()).collect();
+    errors.extend(project.and_then(|number| rootfs::release_project(number).err()));
     errors
 }

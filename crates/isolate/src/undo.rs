@@ -1,6 +1,7 @@
 //! What a container has, in the order in which it was made, to be taken back in the other.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -33,16 +34,18 @@ pub(crate) struct Undo {
     pub(crate) made: Option<Made>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) child: Option<Child>,
+    /// The first process, as somebody sees it whose child it is not: its number and its pidfd.
+    pub(crate) seen: Option<(u32, OwnedFd)>,
     /// What connects an ordinary user's container.
     pub(crate) pasta: Option<Child>,
 }
 
 impl Undo {
-    pub(crate) fn new(store: Store, record: Record, entry: Entry) -> Self {
+    pub(crate) fn new(store: Store, record: Record, entry: Option<Entry>) -> Self {
         Self {
             store,
             record,
-            entry: Some(entry),
+            entry,
             places: Mutex::new(Vec::new()),
             ids: None,
             directories: Vec::new(),
@@ -50,6 +53,7 @@ impl Undo {
             made: None,
             cgroup: None,
             child: None,
+            seen: None,
             pasta: None,
         }
     }
@@ -64,6 +68,12 @@ impl Undo {
         if let Some(child) = self.child.take() {
             child.detach()?;
         }
+        self.let_go();
+        Ok(())
+    }
+
+    /// The same, for what somebody else has the duty for now.
+    pub(crate) fn let_go(&mut self) {
         for place in self.places().drain(..) {
             place.keep();
         }
@@ -73,7 +83,6 @@ impl Undo {
         self.directories.clear();
         (self.made, self.project) = (None, None);
         (self.ids, self.entry) = (None, None);
-        Ok(())
     }
 
     pub(crate) fn places(&self) -> MutexGuard<'_, Vec<Place>> {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use fill::prepare;
 
+use crate::detached;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::store::{self, Store};
@@ -115,9 +116,8 @@ impl Volume {
             // A start says that it uses one under this lock.
             let guard = store.lock()?;
             crate::sweep::all(&store, &guard)?;
-            let user = store.records().into_iter().find(|record| record.volumes.contains(&self.name));
-            if let Some(user) = user {
-                let what = format!("volume `{}`: container `{}` has it", self.name, user.name);
+            if let Some(user) = user_of(&store, &self.name)? {
+                let what = format!("volume `{}`: container `{user}` has it", self.name);
                 return Err(Error::new(ErrorKind::InUse, what));
             }
             fs::rename(&self.directory, &aside)
@@ -154,17 +154,17 @@ impl Use {
     }
 }
 
+/// The container that has it, or will have it when it is started again.
+fn user_of(store: &Store, volume: &str) -> Result<Option<String>> {
+    let has = |volumes: &[String]| volumes.iter().any(|other| other == volume);
+    let running = store.records().into_iter().find(|record| has(&record.volumes)).map(|record| record.name);
+    let written = detached::records()?.into_iter().find(|record| has(&record.volumes));
+    Ok(running.or(written.map(|record| record.name)))
+}
+
 /// Where this user's are.
 pub(crate) fn root() -> Result<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/isolate/volumes"));
-    }
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
-    data.map(|data| data.join("isolate/volumes")).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "no directory for this user's volumes")
-            .with_hint("set HOME or XDG_DATA_HOME")
-    })
+    Ok(store::data()?.join("volumes"))
 }
 
 /// The directory of them all, made if missing, for its owner only.

@@ -246,7 +246,10 @@ impl Command {
     /// With a [`cgroup`](Self::cgroup) that is the caller's own user's, the monitor keeps the caller's user and group ids there, since
     /// that user may write to it; into one that is somebody else's the child cannot be born from there: give `cgroup.procs`, open for
     /// writing, to [`cgroup_files`](Self::cgroup_files) instead.
+    ///
+    /// It is in the place of a new one: maps of ids that were set before are forgotten.
     pub fn join_user(&mut self, namespace: impl Into<OwnedFd>, root: [u32; 2]) -> &mut Self {
+        (self.uid_map, self.gid_map) = (None, None);
         self.user_namespace = Some((Arc::new(namespace.into()), root));
         self
     }

@@ -75,6 +75,7 @@ pub struct Keeper {
     check: Option<HealthCheck>,
     memory: Option<(Arc<OwnedFd>, u64)>,
     groups: Vec<Arc<OwnedFd>>,
+    held: Vec<Arc<OwnedFd>>,
 }
 
 impl Keeper {
@@ -90,6 +91,7 @@ impl Keeper {
             check: None,
             memory: None,
             groups: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -151,6 +153,12 @@ impl Keeper {
     /// caller's group does not kill them along.
     pub fn move_to(mut self, groups: impl IntoIterator<Item = impl Into<OwnedFd>>) -> Self {
         self.groups.extend(groups.into_iter().map(|file| Arc::new(file.into())));
+        self
+    }
+
+    /// A descriptor that the keeper keeps open until its end, and does nothing with: for a lock that tells others that it lives (flock(2)).
+    pub fn hold(mut self, descriptor: impl Into<OwnedFd>) -> Self {
+        self.held.push(Arc::new(descriptor.into()));
         self
     }
 

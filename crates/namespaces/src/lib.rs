@@ -90,6 +90,7 @@ pub use keeper::{
 };
 #[cfg(feature = "landlock")]
 pub use landlock::Landlock;
+pub use monitor::reap_orphans;
 pub use mount::{Mount, Propagation, Root};
 pub use namespace::Namespace;
 pub use plan::Plan;

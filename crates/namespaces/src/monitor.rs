@@ -176,8 +176,9 @@ fn orphan(pidfd: OwnedFd) {
     ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push(pidfd);
 }
 
-/// Reaps those that have ended meanwhile.
-pub(crate) fn reap_orphans() {
+/// Reaps what this process has [detached](crate::Child::detach) or [handed over](crate::Child::hand_over) and what has ended meanwhile, as every
+/// start does: for a program that starts nothing for long, so that nothing of it stays a zombie.
+pub fn reap_orphans() {
     let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
     orphans.retain(|pidfd| !kernel::reap(pidfd.as_fd(), false).unwrap_or(true));
 }

@@ -54,6 +54,9 @@ impl ContainerBuilder {
             let parsed = signal.parse().map_err(|e| crate::Error::from(e).of("the image's stop signal"))?;
             said.stop_signal = Some(parsed);
         }
+        if said.health.is_none() {
+            said.health = image.health_check.as_ref().map(Into::into);
+        }
         // Docker's users expect to find in them what the image has there.
         for volume in &image.volumes {
             if !said.mounts.iter().any(|mount| mount.target() == Path::new(volume)) {

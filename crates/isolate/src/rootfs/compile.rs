@@ -57,6 +57,8 @@ pub(crate) struct Way {
     pub rootless: bool,
     /// Set-user-id bits on it have no effect.
     pub nosuid: bool,
+    /// What is written stays for the next start.
+    pub lasting: bool,
 }
 
 impl Rootfs {
@@ -155,7 +157,17 @@ fn on_disk(rootfs: &Rootfs, most: Bytes, id: &str, way: Way) -> Result<Scratch> 
         let what = format!("rootfs: {most} of a disk is not enough for a file system, 1 MiB");
         return Err(Error::new(ErrorKind::InvalidConfig, what));
     }
-    Ok(Scratch::limited(id, most))
+    match Scratch::limited(id, most) {
+        // Its file has no name, so that it goes with the last mount of it.
+        Scratch::Limited(directory, _) if way.lasting => {
+            let parent = directory.parent().unwrap_or(Path::new("/")).display();
+            let what = format!(
+                "rootfs: a container that lasts has a size on the disk by a quota alone, and {parent} has none"
+            );
+            Err(Error::new(ErrorKind::Unsupported, what).with_hint("mount its ext4 or xfs with prjquota"))
+        }
+        scratch => Ok(scratch),
+    }
 }
 
 fn in_memory(rootfs: &Rootfs, most: Bytes) -> Result<Scratch> {
@@ -226,7 +238,8 @@ fn the_host(with: &[PathBuf], scratch: Scratch, state: &Path, way: Way) -> Resul
     let mut layout = Layout::of(way.attributes(host::skeleton()).into(), Vec::new(), true);
     layout.users = vec![PathBuf::from("/")];
     // In memory: a thousand small files a start would keep a disk's file system busy long after their removal.
-    let etc = state.join("etc");
+    let place = scratch.directory().filter(|_| way.lasting).unwrap_or(state);
+    let etc = place.join("etc");
     layout.preparations.extend(scratch.directory().map(|path| Preparation::Private(path.to_owned())));
     layout.preparations.push(Preparation::Etc(etc.clone()));
     layout.mounts.push(Mount::bind_directory(etc, "/etc"));
@@ -299,8 +312,8 @@ fn throw_away(
         Scratch::Disk(_) | Scratch::Project(..) => overlay.writable(&upper, &work),
         Scratch::Memory(_) | Scratch::Limited(..) => overlay.scratch(&upper, &work),
     };
-    let overlay = plain(overlay, way).volatile(true);
-    let filesystem = way.filesystem(&overlay, bottom_up, true)?;
+    let overlay = plain(overlay, way).volatile(!way.lasting);
+    let filesystem = way.filesystem(&overlay, bottom_up, !way.lasting)?;
     layout.overlays.push(overlay);
     Ok(filesystem)
 }

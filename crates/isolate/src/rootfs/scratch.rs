@@ -204,7 +204,9 @@ impl Preparation {
         let (path, mode, owner) = match self {
             Self::Private(path) => (path, 0o700, None),
             Self::Layer(path) => (path, 0o755, owner),
-            Self::Etc(path) => return etc::copy(Path::new("/etc"), path, owner),
+            // Of an earlier start.
+            Self::Etc(path) if path.is_dir() => return Ok(()),
+            Self::Etc(path) => return copy_etc(path, owner),
         };
         let failed = |e| Error::io(format!("cannot make directory {}", path.display()), &e);
         if let Some(parent) = path.parent() {
@@ -225,6 +227,14 @@ impl Preparation {
             },
         }
     }
+}
+
+/// There as a whole, or not at all.
+fn copy_etc(path: &Path, owner: Option<u32>) -> Result<()> {
+    let aside = path.with_extension("new");
+    crate::undo::remove_tree(&aside)?;
+    etc::copy(Path::new("/etc"), &aside, owner)?;
+    fs::rename(&aside, path).map_err(|e| Error::io(path.display(), &e))
 }
 
 fn is_empty(directory: &Path) -> bool {

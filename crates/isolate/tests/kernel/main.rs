@@ -9,6 +9,7 @@ mod bandwidth;
 mod changes;
 mod common;
 mod copies;
+mod detached;
 mod errors;
 mod exec;
 mod frozen;

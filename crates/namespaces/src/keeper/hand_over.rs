@@ -125,6 +125,9 @@ impl Given {
         let memory: Option<(OwnedFd, u64)> = memory.transpose().map_err(failed)?;
         let groups = keeper.groups.iter().map(|file| file.try_clone()).collect::<io::Result<Vec<_>>>();
         let groups = groups.map_err(failed)?;
+        let held = keeper.held.iter().map(|held| held.try_clone()).collect::<io::Result<Vec<_>>>();
+        let held = held.map_err(failed)?;
+        held.iter().for_each(|held| _ = list.one(held.as_fd()));
         config.directory = list.one(directory.as_fd());
         config.socket = list.one(socket.as_fd());
         config.control = list.one(monitor.control());

@@ -7,6 +7,11 @@ use crate::keeper_config::{RESTART_ALWAYS, RESTART_NEVER, RESTART_ON_FAILURE};
 /// It waits before it does: 100 ms, and twice as long each time, up to a minute; after a run of at least ten seconds it
 /// begins with 100 ms again. A [stop that was asked for](crate::Kept::stop_intended) ends it in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub enum Restart {
     /// It is not.
@@ -15,6 +20,7 @@ pub enum Restart {
     /// When it has not ended with code 0.
     OnFailure {
         /// So many times at most; `None`: any number.
+        #[cfg_attr(feature = "serde", serde(default))]
         most: Option<u32>,
     },
     /// However it has ended.

@@ -77,6 +77,7 @@ pub enum KeptEnd {
 
 /// What a health check says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Health {
     /// Not known yet.

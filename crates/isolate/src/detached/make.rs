@@ -1,0 +1,168 @@
+//! From a description to a record, and to its end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::record::{self, DetachedRecord};
+use super::{Detached, taken};
+use crate::attach::Attach;
+use crate::builder::ContainerBuilder;
+use crate::compile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids;
+use crate::name;
+use crate::recorded::Recorded;
+use crate::start;
+use crate::store::{self, Guard, Store};
+use crate::sweep as sweeps;
+use crate::undo::remove_tree;
+
+/// Everything that would be refused at a start, and can be seen now, is refused.
+pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached> {
+    name::check(name)?;
+    builder.check_detached()?;
+    let privileged = start::is_privileged()?;
+    #[cfg(feature = "images")]
+    let source = builder.rootfs.source().map(|(source, _)| source.to_owned());
+    #[cfg(feature = "images")]
+    let described = crate::image::bring(builder)?;
+    #[cfg(feature = "images")]
+    let builder = &*described.builder;
+    let store = Store::open()?;
+    let id = name::random();
+    let compiled = compile::compile(builder, name, &id, &store.container(name), privileged, true)?;
+    let layout = &compiled.layout;
+    let mut record = DetachedRecord::new(name, id, builder.clone());
+    record.scratch = layout.directory.clone().map(Into::into);
+    record.work = layout.work.clone().map(Into::into);
+    record.volumes = compiled.volumes.iter().map(|volume| volume.name.clone()).collect();
+    for volume in compiled.volumes.iter().filter(|volume| volume.anonymous) {
+        record.anonymous.push(volume.directory()?.into());
+    }
+
+    let guard = store.lock()?;
+    sweeps::first(&store, &guard)?;
+    if store.container(name).exists() {
+        // What is left of one whose owner was killed.
+        sweeps::all(&store, &guard)?;
+    }
+    if store.container(name).exists() {
+        return Err(taken());
+    }
+    let (directory, _lock) = record::make(name)?;
+    let made = (|| {
+        record.write(&directory)?;
+        #[cfg(feature = "images")]
+        {
+            record.source = source;
+            record.image =
+                described.kept.as_ref().map(|kept| kept.lease(&directory)).transpose()?.map(Into::into);
+        }
+        record.project = layout.quota.as_ref().map(|quota| start::project(&store, quota)).transpose()?;
+        if compiled.decision.is_mapped() && compiled.joined.is_none() {
+            record.base = Some(ids::take(&store, &guard, name, layout.range)?.base);
+        }
+        record.whole = true;
+        record.write(&directory)?;
+        Detached::of(&record)
+    })();
+    if made.is_err() {
+        take_back(&store, &guard, &directory, Some(&record)).ok();
+    }
+    made
+}
+
+impl Detached {
+    pub(super) fn remove_now(&self, by_force: bool) -> Result<()> {
+        let _lock = self.lock()?;
+        if by_force && self.runs()? {
+            // How it ended nobody asks.
+            match self.stop_now(None) {
+                Err(e) if e.kind() != ErrorKind::Lost => return Err(e),
+                _ => {}
+            }
+        }
+        if self.runs()? {
+            return Err(
+                Error::new(ErrorKind::InUse, "it runs").with_hint("stop it before, or remove it by force")
+            );
+        }
+        self.tidy()?;
+        let mut record = self.record()?;
+        record.whole = false;
+        record.write(&self.directory)?;
+        let guard = self.store.lock()?;
+        take_back(&self.store, &guard, &self.directory, Some(&record))
+    }
+
+    pub(super) fn rename_now(&self, name: &str) -> Result<Self> {
+        name::check(name)?;
+        let _lock = self.lock()?;
+        if self.runs()? {
+            return Err(Error::new(ErrorKind::InUse, "it runs").with_hint("stop it before"));
+        }
+        self.tidy()?;
+        let mut record = self.record()?;
+        let guard = self.store.lock()?;
+        let directory = record::directory(name)?;
+        if directory.exists() || self.store.container(name).exists() {
+            return Err(taken());
+        }
+        // The directory's name is what counts; a reader in between finds the record by either.
+        fs::rename(&self.directory, &directory).map_err(|e| Error::io(directory.display(), &e))?;
+        let old = std::mem::replace(&mut record.name, name.to_owned());
+        if record.description.hostname.is_none() {
+            record.description.hostname = Some(old);
+        }
+        record.description.name = Some(name.to_owned());
+        record.write(&directory)?;
+        record.base.map_or(Ok(()), |base| ids::release(&self.store, &guard, base, Some(name)))?;
+        Self::of(&record)
+    }
+}
+
+/// What was begun and not finished by who was killed, and what was to be removed at its end.
+pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
+    let mut errors = Vec::new();
+    for directory in record::directories()? {
+        // Somebody is at work there.
+        let Ok(Some(_lock)) = store::try_lock(&directory.join("lock")) else { continue };
+        let Ok(record) = DetachedRecord::read(&directory) else { continue };
+        let goes = match &record {
+            Some(record) if record.whole => record.is_over(store),
+            _ => true,
+        };
+        if goes {
+            errors.extend(take_back(store, guard, &directory, record.as_ref()).err());
+        } else if let Some(DetachedRecord { name, base: Some(base), .. }) = &record {
+            errors.extend(ids::keep(store, guard, name, *base).err());
+        }
+    }
+    Error::all(errors)
+}
+
+impl DetachedRecord {
+    /// It was to be removed at its end, and has ended.
+    fn is_over(&self, store: &Store) -> bool {
+        self.description.remove_at_end && self.started && !store.container(&self.name).exists()
+    }
+
+    /// The same attachment at the address that it had, if another is not asked for.
+    pub(crate) fn same_place(&self, attach: &Attach) -> Option<Attach> {
+        let addresses = self.addresses.get(attach.network())?;
+        attach.addresses.is_empty().then(|| Attach { addresses: addresses.clone(), ..attach.clone() })
+    }
+}
+
+/// Everything that it has on the disk; the record last.
+fn take_back(store: &Store, guard: &Guard, directory: &Path, record: Option<&DetachedRecord>) -> Result<()> {
+    let mut errors = Vec::new();
+    if let Some(record) = record {
+        let own = record.scratch.iter().chain(&record.work).chain(&record.image).chain(&record.anonymous);
+        let own: Vec<&Recorded> = own.collect();
+        errors.extend(sweeps::own(own, record.project));
+        errors.extend(record.base.and_then(|base| ids::release(store, guard, base, None).err()));
+    }
+    Error::all(errors)?;
+    remove_tree(&PathBuf::from(directory))
+}

@@ -1,0 +1,173 @@
+//! From a start to its end, and what is left of a run.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use isolate_cgroups::{Cgroup, Limits};
+use isolate_namespaces::{Keeper, KeptStatus, Signal, Stdio};
+
+use super::{Detached, DetachedRecord, lost, outcome};
+use crate::container::Container;
+use crate::error::{Error, ErrorKind, Result};
+use crate::outcome::Outcome;
+use crate::start::{self, Begun};
+use crate::sweep;
+
+/// Of a log: bytes a file, and files.
+const LOG: (u64, u32) = (10 << 20, 3);
+/// How long after its end a keeper's lock may take to be free.
+const MOMENT: Duration = Duration::from_secs(5);
+
+impl Detached {
+    pub(super) fn start_now(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        self.start_locked()
+    }
+
+    /// The lock is held.
+    fn start_locked(&self) -> Result<()> {
+        if self.runs()? {
+            return Ok(());
+        }
+        self.tidy()?;
+        let mut record = self.record()?;
+        let mut description = record.description.clone();
+        if description.terminal.is_none() {
+            let stdin = if description.open_stdin { Stdio::piped() } else { Stdio::null() };
+            description.stdio = [Some(stdin), Some(Stdio::piped()), Some(Stdio::piped())];
+        }
+        let begun = start::begin(&description, &self.name, Some(&record))?;
+        let places = begun.container.undo().read_record()?.places;
+        record.addresses = places.into_iter().map(|place| (place.network, place.addresses)).collect();
+        let was_started = std::mem::replace(&mut record.started, true);
+        self.hand_over(begun, &record)?;
+        let written = record.write(&self.directory);
+        if written.is_err() && !was_started {
+            // Nobody would know that it runs.
+            self.stop_now(None).ok();
+        }
+        written
+    }
+
+    /// Gives it to its keeper.
+    fn hand_over(&self, begun: Begun, record: &DetachedRecord) -> Result<()> {
+        let Begun { mut container, again } = begun;
+        let description = &record.description;
+        let path = self.keeper_directory();
+        let directory = File::open(&path).map_err(|e| Error::io(path.display(), &e))?;
+        let (bytes, files) = description.log.unwrap_or(LOG);
+        let mut keeper =
+            Keeper::new(directory).name(&self.name).log(bytes, files).restart(description.restart);
+        if let Some(again) = &again {
+            keeper = keeper.replay(again);
+        }
+        if let Some(entry) = &container.undo().entry {
+            keeper = keeper.hold(entry.share_lock()?);
+        }
+        if let Some(check) = description.health.as_ref().filter(|check| !check.is_none()) {
+            let [program, args @ ..] = check.command.as_slice() else { return Ok(()) };
+            let mut exec = container.exec(program);
+            let plan = exec.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            keeper = keeper.health(check.of_keeper(&plan.command()?.plan()?));
+        }
+        if let Some(group) = container.cgroup() {
+            if let Some(file) = group.oom_kills_file()? {
+                keeper = keeper.memory_events(file);
+            }
+            if let Some(name) = &container.undo().record.keeper {
+                // Known to the sweep before it is there.
+                let group = Cgroup::create(name)?;
+                keeper = keeper.move_to([group.procs_file()?]).move_to(group.join_files()?);
+                group.keep();
+            }
+        }
+        hand_over(&mut container, &keeper)
+    }
+
+    /// By a signal and with some time, or at once.
+    pub(super) fn stop_now(&self, grace: Option<Duration>) -> Result<Option<Outcome>> {
+        if !self.is_started()? {
+            return Ok(None);
+        }
+        let kept = self.kept()?;
+        let mut state = kept.stop_intended()?;
+        if let Some(grace) = grace
+            && !matches!(state.status, KeptStatus::Exited | KeptStatus::Lost)
+        {
+            let signal = self.record()?.description.stop_signal.unwrap_or(Signal::TERM);
+            kept.signal(signal)?;
+            state = kept.wait_timeout(grace)?.unwrap_or(state);
+        }
+        if !matches!(state.status, KeptStatus::Exited | KeptStatus::Lost) {
+            // Also what is frozen, or has no pid namespace that would end with its first process.
+            if let Some(group) = self.group()? {
+                group.kill()?;
+            }
+            kept.signal(Signal::KILL)?;
+            state = kept.wait()?;
+        }
+        self.tidy()?;
+        match state.status {
+            KeptStatus::Lost => Err(lost()),
+            _ => outcome(&state).map(Some),
+        }
+    }
+
+    pub(super) fn update_now(&self, limits: &Limits) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut record = self.record()?;
+        if self.runs()? {
+            self.view(&record, true)?.update(limits)?;
+        }
+        record.description.limits = record.description.limits.clone().and(limits);
+        record.write(&self.directory)
+    }
+
+    /// Whether it runs, or waits to be started again: its keeper holds the lock on its run.
+    pub(super) fn runs(&self) -> Result<bool> {
+        if !self.store.is_owned(&self.name) {
+            return Ok(false);
+        }
+        // One that has ended lets go in a moment.
+        Ok(!self.is_started()?
+            || !matches!(self.kept()?.state()?.status, KeptStatus::Exited | KeptStatus::Lost))
+    }
+
+    /// Takes back what is left of its last run.
+    pub(super) fn tidy(&self) -> Result<()> {
+        let begun = Instant::now();
+        while self.store.is_owned(&self.name) && begun.elapsed() < MOMENT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let guard = self.store.lock()?;
+        let swept = sweep::of(&self.store, &guard, &self.name);
+        // Its keeper and its monitor, if they were this process's children.
+        isolate_namespaces::reap_orphans();
+        swept
+    }
+
+    fn group(&self) -> Result<Option<Cgroup>> {
+        let state = self.store.container(&self.name);
+        let record = crate::record::Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
+        match record.map(|record| Cgroup::open(&record.cgroup)) {
+            None => Ok(None),
+            Some(Err(e)) if e.kind() == isolate_cgroups::ErrorKind::NotFound => Ok(None),
+            Some(group) => Ok(Some(group?)),
+        }
+    }
+}
+
+/// On an error it is still the caller's, and ends with it.
+fn hand_over(container: &mut Container, keeper: &Keeper) -> Result<()> {
+    // Its pipes and its terminal were taken out of the child.
+    let (stdin, stdout, stderr) = (container.stdin.take(), container.stdout.take(), container.stderr.take());
+    let terminal = container.terminal.take();
+    let undo = container.undo_mut();
+    let Some(mut child) = undo.child.take() else {
+        return Err(Error::new(ErrorKind::Lost, "its first process is gone"));
+    };
+    (child.stdin, child.stdout, child.stderr, child.terminal) = (stdin, stdout, stderr, terminal);
+    child.hand_over(keeper)?;
+    undo.let_go();
+    Ok(())
+}
