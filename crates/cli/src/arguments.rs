@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Result;
 use crate::verbs::{
-    self, check, containers, generate, images, inspect, network, ps, pull, run, system, volume,
+    self, check, containers, create, exec, files, generate, images, inspect, lasting, logs, network, ps,
+    pull, run, system, usage, volume,
 };
 
 /// Containers without a daemon
@@ -25,11 +26,52 @@ pub(crate) enum Verb {
     /// Run a program in a new container
     #[command(disable_help_flag = true)]
     Run(Box<run::Run>),
+    /// Make a container that is to be started later
+    #[command(disable_help_flag = true)]
+    Create(Box<create::Create>),
+    /// Start containers that do not run
+    Start(lasting::Start),
+    /// Ask containers to end, and kill them if they do not
+    Stop(lasting::Stop),
+    /// Stop containers and start them again
+    Restart(lasting::Stop),
+    /// Kill containers, or send them a signal
+    Kill(lasting::Kill),
+    /// Let containers stand still
+    Pause(lasting::Names),
+    /// Let them go on
+    Unpause(lasting::Names),
+    /// Execute one more program in a running container
+    Exec(exec::Exec),
+    /// Be at a running container: its output comes here, what is typed goes there; ^P ^Q leaves
+    Attach(lasting::Attach),
+    /// Print what a container has written
+    Logs(logs::Logs),
+    /// Print what happens to containers, while it does
+    Events(logs::Watch),
+    /// Wait for the end of containers, and print their exit codes
+    Wait(lasting::Names),
+    /// Remove containers
+    Rm(lasting::Rm),
+    /// Give a container another name
+    Rename(lasting::Rename),
+    /// Change limits of containers while they run
+    Update(lasting::Update),
     /// List containers
     #[command(visible_alias = "list")]
     Ps(ps::Ps),
     /// Show all that is known of containers, as JSON
     Inspect(inspect::Inspect),
+    /// Show what containers use
+    Stats(usage::Stats),
+    /// Show what runs in a container
+    Top(usage::Top),
+    /// Copy files into a container and out of it
+    Cp(files::Cp),
+    /// Show what a container has changed of its root
+    Diff(files::Diff),
+    /// Write a container's whole root as a tar archive
+    Export(files::Export),
     /// List published ports of a container
     Port(containers::Port),
     /// Fetch an image from its registry
@@ -68,7 +110,27 @@ impl Verb {
     pub(crate) fn run(self) -> Result<u8> {
         let done = match self {
             Self::Run(run) => return run.run(),
+            Self::Start(start) => return start.run(),
+            Self::Attach(attach) => return attach.run(),
+            Self::Exec(exec) => return exec.run(),
             Self::Check(check) => return check.run(),
+            Self::Create(create) => create.run(),
+            Self::Stop(stop) => stop.stop(),
+            Self::Restart(stop) => stop.restart(),
+            Self::Kill(kill) => kill.run(),
+            Self::Pause(names) => names.pause(),
+            Self::Unpause(names) => names.unpause(),
+            Self::Logs(logs) => logs.run(),
+            Self::Events(watch) => watch.run(),
+            Self::Wait(names) => names.wait(),
+            Self::Rm(rm) => rm.run(),
+            Self::Rename(rename) => rename.run(),
+            Self::Update(update) => update.run(),
+            Self::Stats(stats) => stats.run(),
+            Self::Top(top) => top.run(),
+            Self::Cp(cp) => cp.run(),
+            Self::Diff(diff) => diff.run(),
+            Self::Export(export) => export.run(),
             Self::Ps(ps) => ps.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Port(port) => port.run(),

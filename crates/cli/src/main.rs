@@ -6,6 +6,7 @@ mod exit;
 mod options;
 mod progress;
 mod table;
+mod terminal;
 mod times;
 mod verbs;
 

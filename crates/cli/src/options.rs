@@ -1,6 +1,7 @@
 //! Flags of `run` and `create`, and what they make of a container's description.
 
 pub(crate) mod environment;
+mod lasting;
 pub(crate) mod limits;
 mod mounts;
 mod namespaces;
@@ -41,6 +42,8 @@ pub(crate) struct ContainerOptions {
     rights: rights::RightOptions,
     #[command(flatten)]
     namespaces: namespaces::NamespaceOptions,
+    #[command(flatten)]
+    pub lasting: lasting::LastingOptions,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -62,7 +65,8 @@ impl ContainerOptions {
         builder = self.networks.apply(builder);
         builder = builder.limits(self.limits.limits()?);
         builder = self.rights.apply(builder);
-        Ok(self.namespaces.apply(builder))
+        builder = self.namespaces.apply(builder);
+        Ok(self.lasting.apply(builder))
     }
 }
 

@@ -2,15 +2,22 @@
 
 pub(crate) mod check;
 pub(crate) mod containers;
+pub(crate) mod create;
+pub(crate) mod exec;
+pub(crate) mod files;
 pub(crate) mod generate;
+mod here;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod lasting;
+pub(crate) mod logs;
 pub(crate) mod network;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod run;
 pub(crate) mod signals;
 pub(crate) mod system;
+pub(crate) mod usage;
 pub(crate) mod volume;
 
 use std::fmt::Display;

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use isolate::{Container, Publish};
+use isolate::Publish;
 
 use crate::exit::{Failure, Result};
+use crate::verbs::inspect::find;
 use crate::verbs::print_each;
 
 /// Flags of `port`.
@@ -20,7 +21,7 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn run(&self) -> Result<()> {
-        let published = Container::find(&self.container)?.published;
+        let published = find(&self.container)?.published;
         let inside = |publish: &Publish| format!("{}/{}", publish.container_port(), publish.protocol());
         let Some(port) = &self.port else {
             return print_each(

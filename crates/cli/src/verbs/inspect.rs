@@ -1,7 +1,7 @@
 //! `inspect`: all that is known of containers.
 
 use clap::Args;
-use isolate::Container;
+use isolate::{Container, ContainerInfo, ErrorKind};
 
 use crate::exit::Result;
 use crate::verbs::inspect_each;
@@ -16,6 +16,14 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) fn run(&self) -> Result<()> {
-        inspect_each(&self.containers, |name| Ok(Container::find(name)?))
+        inspect_each(&self.containers, |name| find(name))
+    }
+}
+
+/// By its name, or by the beginning of its id if it is one that lasts.
+pub(crate) fn find(name: &str) -> Result<ContainerInfo> {
+    match Container::open(name) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Container::find(name)?),
+        container => Ok(container?.inspect()?),
     }
 }

@@ -1,9 +1,11 @@
 //! `ps`: which containers there are.
 
-use clap::Args;
-use isolate::{Container, ContainerInfo, State};
+use std::time::SystemTime;
 
-use crate::exit::Result;
+use clap::Args;
+use isolate::{Container, ContainerInfo, Health, State};
+
+use crate::exit::{Result, of_outcome};
 use crate::table::{Format, Table, shortened};
 use crate::times;
 use crate::verbs::containers::{command_line, ports};
@@ -91,7 +93,9 @@ impl Ps {
         let by_state = self.filters.iter().any(|filter| matches!(filter, Filter::Status(_)));
         let every = self.all || last.is_some() || by_state;
         let mut all = Container::list()?;
-        all.retain(|container| every || matches!(container.state, State::Running | State::Paused));
+        all.retain(|container| {
+            every || matches!(container.state, State::Running | State::Paused | State::Restarting)
+        });
         all.retain(|container| self.filters.iter().all(|filter| filter.holds(container)));
         // The newest first, as Docker has it; those of one second by name.
         all.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.name.cmp(&b.name)));
@@ -142,10 +146,25 @@ impl Ps {
 
 /// What it is doing, and for how long.
 fn status(container: &ContainerInfo) -> String {
-    let since = || times::roughly(times::since(times::at(container.created)));
+    let lasting = container.detached.as_ref();
+    let length =
+        |time: Option<SystemTime>| times::roughly(times::since(time.unwrap_or(times::at(container.created))));
+    let up = || length(lasting.and_then(|lasting| lasting.started));
+    let ended = || length(lasting.and_then(|lasting| lasting.ended));
+    let code = || match lasting.and_then(|lasting| lasting.outcome) {
+        Some(outcome) => of_outcome(outcome).to_string(),
+        None => "?".to_owned(),
+    };
+    let health = lasting.and_then(|lasting| lasting.health).map_or("", |health| match health {
+        Health::Starting => " (health: starting)",
+        Health::Healthy => " (healthy)",
+        _ => " (unhealthy)",
+    });
     match container.state {
-        State::Running => format!("Up {}", since()),
-        State::Paused => format!("Up {} (Paused)", since()),
+        State::Running => format!("Up {}{health}", up()),
+        State::Paused => format!("Up {} (Paused)", up()),
+        State::Restarting => format!("Restarting ({}) {} ago", code(), ended()),
+        State::Exited => format!("Exited ({}) {} ago", code(), ended()),
         State::Created => "Created".to_owned(),
         _ => "Dead".to_owned(),
     }

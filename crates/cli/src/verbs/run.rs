@@ -6,51 +6,59 @@ use clap::Args;
 use isolate::images::Source;
 use isolate::{Container, ContainerBuilder, Stdio, WindowSize};
 
-use crate::exit::{Result, told_outcome};
+use crate::exit::{Failure, Result, told_outcome};
 use crate::options::{ContainerOptions, PullPolicy};
+use crate::verbs::create::Create;
 use crate::verbs::signals::Signals;
-use crate::verbs::{print, pull};
+use crate::verbs::{here, print, pull};
 
 /// Flags of `run`.
 #[derive(Args, Debug)]
 pub(crate) struct Run {
-    /// Keep its standard input open: what is typed here is typed there
+    /// Let it run for itself, and print its id
     #[arg(short, long)]
-    interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Remove it when it has ended
-    #[arg(long)]
-    rm: bool,
+    detach: bool,
     /// Print what a start would do, step by step, and do nothing
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
-    container: ContainerOptions,
+    create: Create,
 }
 
 impl Run {
     /// The program's own exit code.
     pub(crate) fn run(&self) -> Result<u8> {
-        let builder = describe(&self.container, self.explain)?;
+        let options = &self.create.container;
+        let builder = describe(options, self.explain)?;
         if self.explain {
             return print(builder.plan()?.to_string().trim_end()).map(|()| 0);
         }
-        self.here(builder)
+        if self.create.rm && !self.detach && !options.lasting.is_said() {
+            return self.here(builder);
+        }
+        let container = self.create.lasting(builder)?.create()?;
+        let ended = match self.detach {
+            true => container.start().map_err(Failure::from).and_then(|()| print(container.id())).map(|()| 0),
+            false => here::start(&container, self.create.tty, self.create.interactive),
+        };
+        // One that is to go with its end goes now.
+        if self.create.rm && (!self.detach || ended.is_err()) {
+            container.remove_by_force()?;
+        }
+        ended
     }
 
     /// Owned by this process: it ends with it.
     fn here(&self, builder: ContainerBuilder) -> Result<u8> {
-        let builder = match (self.tty, self.interactive) {
+        let builder = match (self.create.tty, self.create.interactive) {
             (true, _) => builder.terminal(WindowSize::of_stdin().unwrap_or_default()),
             (false, true) => builder,
             (false, false) => builder.stdin(Stdio::null()),
         };
         // At a terminal they are typed.
-        let signals = if self.tty { None } else { Some(Signals::block()?) };
+        let signals = if self.create.tty { None } else { Some(Signals::block()?) };
         let mut container = builder.start()?;
-        sit_at(&mut container, self.interactive)?;
+        sit_at(&mut container, self.create.interactive)?;
         if let Some(signals) = signals {
             signals.pass_on_until(&container, |signal| container.signal(signal))?;
         }

@@ -1,6 +1,6 @@
 //! Signals to this process that are meant for a program.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use isolate::Signal;
 use nix::errno::Errno;
@@ -21,7 +21,15 @@ pub(crate) struct Signals(SignalFd);
 impl Signals {
     /// Called before the first thread is started, so that all have them blocked.
     pub(crate) fn block() -> Result<Self> {
-        let set = SigSet::from_iter(PASSED_ON);
+        Self::of(SigSet::from_iter(PASSED_ON))
+    }
+
+    /// And that the terminal's window has another size.
+    pub(crate) fn block_with_window() -> Result<Self> {
+        Self::of(PASSED_ON.into_iter().chain([Number::SIGWINCH]).collect())
+    }
+
+    fn of(set: SigSet) -> Result<Self> {
         let made = set.thread_block().and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC));
         made.map(Self).map_err(failed)
     }
@@ -54,6 +62,12 @@ impl Signals {
         let arrived = self.0.read_signal().map_err(failed)?;
         let number = arrived.and_then(|arrived| i32::try_from(arrived.ssi_signo).ok());
         Ok(number.and_then(|number| Signal::try_from(number).ok()))
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -1,16 +1,17 @@
 //! `system`: all that there is, and taking back what nobody needs.
 
 use clap::{Args, Subcommand};
-use isolate::Bytes;
+
 use isolate::images::Store;
+use isolate::{Bytes, Container, ContainerInfo, State};
 
 use crate::exit::Result;
-use crate::verbs::{confirmed, network, print, volume};
+use crate::verbs::{confirmed, each, network, print, volume};
 
 /// What is done to everything.
 #[derive(Subcommand, Debug)]
 pub(crate) enum System {
-    /// Remove what nobody needs: remains, networks, images without a name
+    /// Remove what nobody needs: containers that do not run, networks, images without a name
     Prune(Prune),
 }
 
@@ -43,6 +44,12 @@ impl Prune {
             return Ok(());
         }
         isolate::sweep()?.into_iter().try_for_each(print)?;
+        let idle = |info: &ContainerInfo| {
+            info.detached.is_some() && matches!(info.state, State::Created | State::Exited)
+        };
+        each(Container::list()?.into_iter().filter(idle), |info| {
+            Ok(Container::open(&info.name)?.remove().map(|()| info.name)?)
+        })?;
         network::prune()?;
         if self.volumes {
             volume::prune()?;

@@ -72,6 +72,12 @@ pub(crate) fn here(flags: &[&str], script: &str) -> Said {
     isolate(&[&HERE[..3], flags, &HERE[3..], &["sh", "-c", script]].concat())
 }
 
+/// In a container that lasts: the words of a command line, and a script.
+pub(crate) fn lasting(line: &str, script: &str) -> Said {
+    let words: Vec<&str> = line.split(' ').collect();
+    isolate(&[&words[..], &["--network=none", "--rootfs", "host", "sh", "-c", script]].concat())
+}
+
 /// In the background.
 pub(crate) fn spawn(words: &[&str]) -> Child {
     command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

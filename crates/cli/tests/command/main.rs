@@ -3,7 +3,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests execute the command")]
 
 mod common;
+mod files;
 mod images;
+mod lasting;
 mod lists;
 mod networks;
 mod run;

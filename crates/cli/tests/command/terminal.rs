@@ -84,3 +84,50 @@ fn colour_is_for_terminals_alone() {
         assert!(!isolate(&["check"]).out.contains('\x1b'));
     });
 }
+
+#[test]
+fn who_leaves_a_container_by_keys_finds_it_again() {
+    kernel_test(NEEDS, || {
+        let (mut master, slave) = terminal();
+        let before = settings(&slave);
+        let side = || Stdio::from(slave.try_clone().unwrap());
+        let at = |words: &[&str]| command(words).stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+        let words = [
+            "run",
+            "-it",
+            "--name",
+            "desk",
+            "--network=none",
+            "-e",
+            "PS1=inside> ",
+            "--rootfs",
+            "host",
+            "sh",
+            "-i",
+        ];
+        let mut first = at(&words);
+        // A prompt from before one was attached is in the log alone.
+        master.write_all(b"x=5; echo at $(stty size)\n").unwrap();
+        until(&mut master, "at 33 99\r\n");
+        assert_ne!(settings(&slave), before);
+        master.write_all(b"\x10\x11").unwrap();
+        assert_eq!(first.wait().unwrap().code(), Some(0), "he has left");
+        assert_eq!(settings(&slave), before);
+        let mut second = at(&["attach", "desk"]);
+        master.write_all(b"echo still $x; exit 3\n").unwrap();
+        until(&mut master, "still 5\r\n");
+        assert_eq!(second.wait().unwrap().code(), Some(3));
+        assert_eq!(settings(&slave), before);
+        let mut third = at(&["start", "-ai", "desk"]);
+        master.write_all(b"echo again $((6 * 7)); exit 4\n").unwrap();
+        until(&mut master, "again 42\r\n");
+        assert_eq!(third.wait().unwrap().code(), Some(4));
+        let mut exec = {
+            assert_eq!(isolate(&["start", "desk"]).well(), "desk\n");
+            at(&["exec", "-it", "desk", "sh", "-c", "tty; exit 5"])
+        };
+        until(&mut master, "/dev/pts/");
+        assert_eq!(exec.wait().unwrap().code(), Some(5));
+        assert_eq!(isolate(&["rm", "-f", "desk"]).well(), "desk\n");
+    });
+}
