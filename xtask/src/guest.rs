@@ -22,6 +22,7 @@ const END: &str = "== ended ";
 struct Ended {
     report: String,
     good: bool,
+    seconds: u64,
     /// As the program says.
     failed: Vec<String>,
 }
@@ -64,6 +65,9 @@ pub(crate) fn tests(kernel: &str, programs: &[PathBuf]) -> Result<Place> {
         let passed = failed.iter().zip(&ended).filter(|(_, ended)| ended.good);
         alone.extend(passed.map(|((test, _), _)| (*test).clone()));
         good = alone.len() == failed.len();
+    }
+    for (ended, program) in ended.iter().zip(programs) {
+        println!("Linux {kernel}: {:>5} s  {}", ended.seconds, short(program));
     }
     let report: String = ended.iter().map(|ended| ended.report.as_str()).collect();
     let name = format!("virtual machine, Linux {kernel}");
@@ -118,6 +122,7 @@ fn read(output: &str) -> Vec<Ended> {
             reports = true;
         } else if let Some(status) = line.strip_prefix(END) {
             part.good = status.starts_with('0');
+            part.seconds = status.split(' ').nth(2).and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
             all.push(std::mem::take(&mut part));
         } else if reports {
             part.report += line;
@@ -142,12 +147,13 @@ mod unit {
         let output = "== begun a\nx\n== report\nRAN: a\n== ended 0 after 1 s\n\
                       == begun b\ntest b::one ... FAILED\ntest b::one ... FAILED\ntest b::two ... ok\n== report\nRAN: b\n== ended 1 after 2 s\n\
                       == begun c\n== report\nRAN: c\n";
-        let ended = |report: &str, good, failed: &[&str]| Ended {
+        let ended = |report: &str, good, seconds, failed: &[&str]| Ended {
             report: report.into(),
             good,
+            seconds,
             failed: failed.iter().map(|&test| test.into()).collect(),
         };
-        assert_eq!(read(output), [ended("RAN: a\n", true, &[]), ended("RAN: b\n", false, &["b::one"])]);
+        assert_eq!(read(output), [ended("RAN: a\n", true, 1, &[]), ended("RAN: b\n", false, 2, &["b::one"])]);
         assert_eq!(read(""), []);
     }
 }

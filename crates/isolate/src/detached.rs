@@ -3,6 +3,7 @@
 mod inside;
 mod logs;
 mod make;
+mod network;
 mod record;
 mod run;
 
@@ -334,7 +335,9 @@ impl Detached {
     }
 
     fn said<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|e| e.of(format!("container `{}`", self.name)))
+        let whom = format!("container `{}`", self.name);
+        // What was done by a view of it says so itself.
+        result.map_err(|e| if e.to_string().starts_with(&whom) { e } else { e.of(whom) })
     }
 }
 

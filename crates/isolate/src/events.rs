@@ -73,10 +73,10 @@ pub struct Events {
     ready: std::collections::VecDeque<Event>,
 }
 
-/// In a keeper's events: which file, and how much of it.
+/// In a keeper's events: which file, and how much of it. It is open, so that what was written to it last is read also when it is gone.
 #[derive(Debug, Default)]
 struct Place {
-    inode: u64,
+    file: Option<(u64, File)>,
     offset: u64,
 }
 
@@ -110,10 +110,6 @@ impl Events {
         events.watch(&events.store.containers())?;
         // What was before is not told.
         events.look()?;
-        for name in events.detached.keys().cloned().collect::<Vec<_>>() {
-            let end = events.end_of(&name)?;
-            events.detached.insert(name, end);
-        }
         events.ready.clear();
         Ok(events)
     }
@@ -175,16 +171,17 @@ impl Events {
         }
         let gone: Vec<_> = self.detached.keys().filter(|name| !there.contains_key(*name)).cloned().collect();
         for name in gone {
+            self.read(&name)?;
             self.detached.remove(&name);
             self.tell(name, EventKind::Removed);
         }
-        for (name, record) in &there {
+        for name in there.keys() {
             if !self.detached.contains_key(name) {
                 self.watch(&keeper(name)?)?;
                 self.detached.insert(name.clone(), Place::default());
                 self.tell(name.clone(), EventKind::Created);
             }
-            self.read(record)?;
+            self.read(name)?;
         }
         self.look_at_owned(&there);
         Ok(())
@@ -210,33 +207,27 @@ impl Events {
         self.ready.push_back(Event { time: SystemTime::now(), container, kind });
     }
 
-    fn end_of(&self, name: &str) -> Result<Place> {
-        let metadata = fs::metadata(keeper(name)?.join("events"));
-        Ok(metadata.map_or_else(|_| Place::default(), |file| Place { inode: file.ino(), offset: file.len() }))
-    }
-
     /// What its keeper has written since.
-    fn read(&mut self, record: &DetachedRecord) -> Result<()> {
-        let directory = keeper(&record.name)?;
-        let Ok(file) = File::open(directory.join("events")) else { return Ok(()) };
-        let failed = |e: std::io::Error| Error::io(directory.display(), &e);
-        let inode = file.metadata().map_err(failed)?.ino();
-        let place = self.detached.entry(record.name.clone()).or_default();
+    fn read(&mut self, name: &str) -> Result<()> {
+        let path = keeper(name)?.join("events");
+        let failed = |e: std::io::Error| Error::io(path.display(), &e);
+        let place = self.detached.entry(name.to_owned()).or_default();
         let mut text = String::new();
-        if place.inode != inode {
-            // The rest of what was put aside.
-            if place.inode != 0
-                && let Ok(old) = File::open(directory.join("events.1"))
-                && old.metadata().is_ok_and(|old| old.ino() == place.inode)
-            {
-                read_from(old, place.offset, &mut text).map_err(failed)?;
+        loop {
+            if let Some((_, file)) = &mut place.file {
+                place.offset += read_from(file, place.offset, &mut text).map_err(failed)?;
             }
-            *place = Place { inode, offset: 0 };
+            // A file that is too long is put aside, and another begun.
+            let Ok(youngest) = File::open(&path) else { break };
+            let inode = youngest.metadata().map_err(failed)?.ino();
+            if place.file.as_ref().is_some_and(|(known, _)| *known == inode) {
+                break;
+            }
+            *place = Place { file: Some((inode, youngest)), offset: 0 };
         }
-        place.offset += read_from(file, place.offset, &mut text).map_err(failed)?;
         let told = text.lines().filter_map(|line| {
             let (time, kind) = parse(line)?;
-            Some(Event { time, container: record.name.clone(), kind })
+            Some(Event { time, container: name.to_owned(), kind })
         });
         self.ready.extend(told);
         Ok(())
@@ -255,7 +246,7 @@ fn keeper(name: &str) -> Result<PathBuf> {
 }
 
 /// Whole lines from there on; how many bytes those are.
-fn read_from(mut file: File, offset: u64, text: &mut String) -> std::io::Result<u64> {
+fn read_from(file: &mut File, offset: u64, text: &mut String) -> std::io::Result<u64> {
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;

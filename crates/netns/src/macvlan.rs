@@ -195,6 +195,31 @@ impl Macvlan {
         Ok(MacvlanPort { home, parent, interface, index, mac, addresses: endpoint.addresses() })
     }
 
+    /// One that somebody else has [attached](Self::attach): by the endpoint, which says its name inside.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is none; [`PermissionDenied`](ErrorKind::PermissionDenied) without `CAP_SYS_ADMIN`.
+    pub fn port(&self, namespace: &impl AsFd, endpoint: &Endpoint) -> Result<MacvlanPort> {
+        let home = Home::of_this_thread()?;
+        let interface = endpoint.interface.clone();
+        let index = run_in(namespace.as_fd(), || Route::open()?.index(&interface))??;
+        let index = index.ok_or_else(|| {
+            Error::os(format!("link {interface}"), libc::ENODEV).with_kind(ErrorKind::NotFound)
+        })?;
+        let mac = match self.mode {
+            MacvlanMode::Passthru => self.usable(&home)?.mac,
+            _ => endpoint.mac(),
+        };
+        Ok(MacvlanPort {
+            home,
+            parent: self.parent.clone(),
+            interface,
+            index,
+            mac,
+            addresses: endpoint.addresses(),
+        })
+    }
+
     /// Makes the link, from the host's side.
     fn make(
         &self,

@@ -41,6 +41,25 @@ impl Link {
         Ok(())
     }
 
+    /// What connects a container that somebody else has started. Dropping it does nothing.
+    pub(super) fn open(
+        store: &Store,
+        network: &NetworkRecord,
+        record: &PlaceRecord,
+        inside: Inside<'_>,
+    ) -> Result<Self> {
+        Ok(match Self::of(store, network)? {
+            Self::Bridge(bridge, _) => {
+                let port = bridge.port(&record.host, &record.endpoint())?;
+                Self::Bridge(bridge, Some(port))
+            }
+            Self::Macvlan(lan, _) => {
+                let port = lan.port(&running(inside)?, &record.endpoint())?;
+                Self::Macvlan(lan, Some(port))
+            }
+        })
+    }
+
     /// The same, on a bridge, with a pair of links that was made ahead.
     pub(super) fn adopt(&mut self, record: &PlaceRecord, prepared: Prepared) -> Result<()> {
         if let Self::Bridge(_, place) = self {

@@ -11,7 +11,7 @@ use isolate_netns::{Bandwidth, Counted, NetworkNamespace, Problem, Publish};
 use crate::attach::{Attach, Mode};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{self, Network, Place, macvlan, names};
+use crate::network::{self, Network, Place, PlaceRecord, macvlan, names};
 use crate::ports;
 
 impl Network {
@@ -272,6 +272,19 @@ impl Container {
             ports.flat_map(|port| port.published()).map(|publish| publish.to_string()).collect();
         drop(places);
         undo.write_record(&record)
+    }
+
+    /// The places that it has, and what is published by them, of a container that somebody else has started.
+    pub(crate) fn know_places(&self, places: &[PlaceRecord]) -> Result<()> {
+        let undo = self.undo();
+        let mut known = undo.places();
+        for record in places {
+            known.push(Place::open(&undo.store, record, &|| self.inside_namespace())?);
+        }
+        if let Some(port) = network::way_out(&known) {
+            self.published().iter().try_for_each(|publish| port.knows(*publish))?;
+        }
+        Ok(())
     }
 
     /// Its network namespace. The number of its first process is its as long as that has not ended, which the descriptor tells.

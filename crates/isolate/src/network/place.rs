@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attach::Attach;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::link::Link;
+use crate::network::link::{Inside, Link};
 use crate::network::record::NetworkRecord;
 use crate::network::{self, Leases, Slot, macvlan};
 use crate::record::Record;
@@ -167,6 +167,18 @@ impl Place {
             network::left(store, guard, &network.name, &container.name).ok();
         }
         taken
+    }
+
+    /// Of a container that somebody else has started. Dropping it does nothing.
+    pub(crate) fn open(store: &Store, record: &PlaceRecord, inside: Inside<'_>) -> Result<Self> {
+        let network = NetworkRecord::read(&store.network(&record.network))?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("network `{}`: there is none of that name", record.network),
+            )
+        })?;
+        let link = Link::open(store, &network, record, inside)?;
+        Ok(Self { record: record.clone(), link, slot: None })
     }
 
     /// Connects the container's network namespace.

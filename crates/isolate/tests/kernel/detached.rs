@@ -132,6 +132,93 @@ fn on_a_network_it_has_its_address_and_its_port_again() {
     });
 }
 
+#[test]
+fn its_networks_change_while_it_runs_and_stay_so() {
+    kernel_test(NET, || {
+        let disk = OnDisk::root();
+        let (front, back) = (Network::create("front").unwrap(), Network::create("back").unwrap());
+        let web = created(disk.sh(SERVER).name("web").network(&front).publish((9000, 8080)));
+        web.start().unwrap();
+        wait_for((Ipv4Addr::LOCALHOST, 9000).into());
+        let names = |web: &Detached| web.inspect().unwrap().networks.into_keys().collect::<Vec<_>>();
+        let address =
+            Container::open("web").unwrap().connect(isolate::Attach::to(&back).alias("www")).unwrap()[0];
+        assert_eq!(names(&web), ["back", "front"]);
+        assert_eq!(back.resolve("www").unwrap(), [address]);
+        let error = web.connect(&back).unwrap_err().to_string();
+        assert_eq!(error, "container `web`: it is on network `back` already");
+        assert_eq!(web.network_stats().unwrap().len(), 2);
+        assert_eq!(web.check_network().unwrap(), []);
+        web.limit_network("back", isolate::Bandwidth::new().down(1_000_000)).unwrap();
+        // What is published goes along.
+        web.disconnect("front").unwrap();
+        assert_eq!(names(&web), ["back"]);
+        wait_for((Ipv4Addr::LOCALHOST, 9000).into());
+        web.restart(GRACE).unwrap();
+        assert_eq!(names(&web), ["back"]);
+        assert_eq!(web.inspect().unwrap().networks["back"].addresses[0], address);
+        web.stop(GRACE).unwrap();
+        assert_eq!(web.connect(&front).unwrap(), Vec::<std::net::IpAddr>::new());
+        assert_eq!(web.connect(isolate::Attach::named("none")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(web.disconnect("none").unwrap_err().kind(), ErrorKind::NotFound);
+        web.start().unwrap();
+        assert_eq!(names(&web), ["back", "front"]);
+        web.remove_by_force().unwrap();
+        front.remove().unwrap();
+        back.remove().unwrap();
+    });
+}
+
+#[test]
+fn what_happens_to_it_is_told_while_it_does_and_what_runs_in_it() {
+    use isolate::EventKind::{Created, Ended, Killed, Removed, Started};
+    kernel_test(NEEDS, || {
+        let disk = OnDisk::root();
+        let quiet = created(disk.sh("exit 0").name("before"));
+        let mut events = isolate::Events::new().unwrap();
+        let mut seen = isolate::Events::new().unwrap();
+        assert_eq!(
+            events.next(Some(Duration::from_millis(50))).unwrap(),
+            None,
+            "what was before is not told"
+        );
+        let reader = std::thread::spawn(move || {
+            let mut told = Vec::new();
+            while !told.contains(&("before".to_owned(), Removed)) {
+                let event = seen.next(Some(patience())).unwrap().unwrap_or_else(|| panic!("{told:?}"));
+                told.push((event.container, event.kind));
+            }
+            told
+        });
+        let policy = Restart::OnFailure { most: Some(1) };
+        let one = created(disk.sh("sleep 1000 & wait").name("one").restart(policy));
+        one.start().unwrap();
+        let two = || {
+            one.processes().ok().filter(|all| all.iter().any(|process| process.command == ["sleep", "1000"]))
+        };
+        let processes = until(patience(), two).unwrap();
+        let first = processes.iter().find(|process| process.inside == 1).unwrap();
+        assert_eq!(Some(first.pid), one.inspect().unwrap().pid);
+        one.signal(Signal::KILL).unwrap();
+        let again = until(patience(), || (one.inspect().unwrap().detached?.restarts == 1).then_some(()));
+        assert!(again.is_some());
+        one.stop(GRACE).unwrap();
+        one.remove().unwrap();
+        let owned = disk.sh("true").name("owned").start().unwrap();
+        owned.remove().unwrap();
+        quiet.remove().unwrap();
+        let told = reader.join().unwrap();
+        let of =
+            |name: &str| told.iter().filter(|(of, _)| of == name).map(|(_, kind)| *kind).collect::<Vec<_>>();
+        let wanted = [Created, Started, Killed(Signal::KILL), Started, Killed(Signal::TERM), Ended, Removed];
+        assert_eq!(of("one"), wanted, "{told:?}");
+        assert_eq!(of("before"), [Removed]);
+        // Who comes late hears of the end.
+        let late = events.next(Some(Duration::ZERO)).unwrap().unwrap();
+        assert_eq!((late.container.as_str(), late.kind), ("before", Removed));
+    });
+}
+
 /// Set for the process that makes a container and goes.
 const MAKER: &str = "ISOLATE_TEST_MAKER";
 
