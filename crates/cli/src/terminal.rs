@@ -187,14 +187,15 @@ impl Raw {
         let before = tcgetattr(io::stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(io::stdin(), OptionalActions::Flush, &raw).ok()?;
+        // What was typed ahead stays.
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw).ok()?;
         Some(Self(before))
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        tcsetattr(io::stdin(), OptionalActions::Flush, &self.0).ok();
+        tcsetattr(io::stdin(), OptionalActions::Now, &self.0).ok();
     }
 }
 

@@ -1,10 +1,10 @@
 //! `network`: what connects containers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use isolate::{Cidr, NetworkBuilder, NetworkDriver, NetworkInfo};
+use isolate::{Attach, Cidr, Container, NetworkBuilder, NetworkDriver, NetworkInfo};
 use serde_json::{Value, json};
 
 use crate::exit::{Failure, Result};
@@ -36,6 +36,15 @@ pub(crate) enum Network {
         /// Names
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+    },
+    /// Connect a running container to a network
+    Connect(Connect),
+    /// Take a running container off a network
+    Disconnect {
+        /// The network
+        network: String,
+        /// A name, or the beginning of an id
+        container: String,
     },
     /// Remove the networks that no container is on
     Prune {
@@ -79,6 +88,27 @@ pub(crate) struct Create {
     name: String,
 }
 
+/// Flags of `network connect`.
+#[derive(Args, Debug)]
+pub(crate) struct Connect {
+    /// One more name that it is found by there
+    #[arg(long = "alias", value_name = "NAME")]
+    aliases: Vec<String>,
+    /// Its address there
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<Ipv4Addr>,
+    /// Its address of IPv6 there
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// Of all its networks that with the highest gives the default route
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    gw_priority: Option<i32>,
+    /// The network
+    network: String,
+    /// A name, or the beginning of an id
+    container: String,
+}
+
 /// Flags of `network ls`.
 #[derive(Args, Debug)]
 pub(crate) struct List {
@@ -97,6 +127,10 @@ impl Network {
             Self::Ls(list) => list.run(),
             Self::Inspect { names } => inspect_each(&names, |name| Ok(written(&open(name)?.inspect()?))),
             Self::Rm { names } => each(names, |name| Ok(open(&name)?.remove().map(|()| name)?)),
+            Self::Connect(connect) => connect.run(),
+            Self::Disconnect { network, container } => {
+                Ok(Container::open(container)?.disconnect(own_name(&network))?)
+            }
             Self::Prune { force } => {
                 match confirmed(force, "Every network that no container is on is removed.")? {
                     true => prune(),
@@ -156,6 +190,18 @@ impl Create {
     }
 }
 
+impl Connect {
+    fn run(&self) -> Result<()> {
+        let addresses = [self.ip.map(IpAddr::V4), self.ip6.map(IpAddr::V6)];
+        let attach =
+            addresses.into_iter().flatten().fold(Attach::named(own_name(&self.network)), Attach::address);
+        let attach = self.aliases.iter().fold(attach, Attach::alias);
+        let attach = self.gw_priority.iter().fold(attach, |attach, priority| attach.priority(*priority));
+        Container::open(&self.container)?.connect(attach)?;
+        Ok(())
+    }
+}
+
 impl List {
     fn run(&self) -> Result<()> {
         let columns = [
@@ -187,10 +233,14 @@ impl List {
     }
 }
 
-/// One by name: of the default one Docker's name is known, too.
-pub(crate) fn open(name: &str) -> Result<isolate::Network> {
+fn open(name: &str) -> Result<isolate::Network> {
+    Ok(isolate::Network::open(own_name(name))?)
+}
+
+/// Of the default one Docker's name is known, too.
+fn own_name(name: &str) -> &str {
     let [own, dockers] = DEFAULT;
-    Ok(isolate::Network::open(if name == dockers { own } else { name })?)
+    if name == dockers { own } else { name }
 }
 
 /// Removes those that no container is on.

@@ -52,6 +52,7 @@ impl Stats {
                 ("CPU %", "CPUPerc"),
                 ("MEM USAGE / LIMIT", "MemUsage"),
                 ("MEM %", "MemPerc"),
+                ("NET I/O", "NetIO"),
                 ("BLOCK I/O", "BlockIO"),
                 ("PIDS", "PIDs"),
             ]);
@@ -93,19 +94,24 @@ impl Stats {
     }
 }
 
-fn row(container: &Detached, before: &Numbers, now: &Numbers, time: Duration) -> [String; 7] {
+fn row(container: &Detached, before: &Numbers, now: &Numbers, time: Duration) -> [String; 8] {
     let used = now.cpu.usage.saturating_sub(before.cpu.usage);
     let size = |bytes: Option<Bytes>| bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
     let (current, limit) = (now.memory.working_set.or(now.memory.current), now.memory.limit);
     let share = current.zip(limit).map(|(current, limit)| current.get() as f64 / limit.get().max(1) as f64);
     let all = |part: fn(&IoStats) -> Bytes| Bytes::new(now.io.iter().map(|one| part(one).get()).sum());
     let (read, written) = (all(|one| one.read), all(|one| one.written));
+    // One on no network has passed nothing.
+    let passed = container.network_stats().unwrap_or_default();
+    let [received, sent] =
+        [0, 1].map(|way: usize| passed.values().filter_map(|both| both.get(way)).map(|way| way.bytes).sum());
     [
         container.id().to_owned(),
         container.name().to_owned(),
         percent(used.as_secs_f64() / time.as_secs_f64()),
         format!("{} / {}", size(current), size(limit)),
         share.map_or_else(|| "-".to_owned(), percent),
+        format!("{} / {}", Bytes::new(received), Bytes::new(sent)),
         format!("{read} / {written}"),
         now.pids.current.map_or_else(|| "-".to_owned(), |count| count.to_string()),
     ]

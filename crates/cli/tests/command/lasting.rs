@@ -80,10 +80,10 @@ fn one_in_the_foreground_that_is_not_removed_can_be_started_again() {
             (4, "2\n", "err\n"),
             "its root stays"
         );
-        assert_eq!(isolate(&["logs", "-n", "1", "again"]).out, "2\n");
+        assert_eq!(isolate(&["logs", "-n", "2", "again"]).out, "2\n");
         assert_eq!(isolate(&["rm", "again"]).well(), "again\n");
         let words = ["run", "-i", "--name", "fed", "--network=none", "--rootfs", "host", "cat"];
-        assert_eq!(isolate_given(&words, b"one\ntwo").well(), "one\ntwo");
+        assert_eq!(isolate_given(&words, b"one\ntwo\n").well(), "one\ntwo\n");
         assert_eq!(isolate(&["rm", "fed"]).well(), "fed\n");
         assert_eq!(lasting("create --name later", "echo now").code, 0);
         assert_eq!(state("later"), "Created");
@@ -142,6 +142,8 @@ fn a_policy_a_health_check_and_an_end_are_seen_as_they_come() {
         watch.wait().unwrap();
         assert_eq!(isolate(&["rm", "well"]).well(), "well\n");
         lasting("run -d --rm --name short", "true").well();
-        until(|| isolate(&["ps", "-aq"]).well().is_empty().then_some(()));
+        assert_eq!(isolate(&["wait", "short"]).well(), "0\n");
+        until(|| (isolate(&["sweep"]).well() == "short\n").then_some(()));
+        assert_eq!(isolate(&["ps", "-aq"]).well(), "");
     });
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use testkit::{Need, kernel_test};
 
-use crate::common::{NET, end, isolate, spawn, until_running};
+use crate::common::{NET, end, isolate, spawn, until, until_running};
 
 #[test]
 fn a_network_is_made_used_told_of_and_removed() {
@@ -40,5 +40,29 @@ fn a_network_is_made_used_told_of_and_removed() {
         let missing =
             isolate(&["run", "--rm", "--network", "bridge2", "--rootfs", "host", "true"]).failed(125);
         assert!(missing.contains("network `bridge2`"), "{missing}");
+    });
+}
+
+#[test]
+fn a_running_container_is_connected_and_disconnected() {
+    kernel_test(NET, || {
+        isolate(&["network", "create", "--subnet", "172.30.8.0/24", "late"]).well();
+        isolate(&["run", "-d", "--name", "app", "--rootfs", "host", "sleep", "100"]).well();
+        assert_eq!(
+            isolate(&["network", "connect", "--ip", "172.30.8.9", "--alias", "x", "late", "app"]).well(),
+            ""
+        );
+        let addresses = ["exec", "app", "busybox", "ip", "-4", "-o", "addr"];
+        let seen = isolate(&addresses).well();
+        assert!(seen.contains("172.30.8.9/24") && seen.contains("eth0"), "{seen}");
+        let twice = isolate(&["network", "connect", "late", "app"]).failed(125);
+        assert!(twice.contains("on network `late` already"), "{twice}");
+        assert_eq!(isolate(&["network", "disconnect", "late", "app"]).well(), "");
+        // The kernel deletes a link in the background.
+        until(|| (!isolate(&addresses).well().contains("172.30.8.9")).then_some(()));
+        assert_eq!(isolate(&["network", "disconnect", "bridge", "app"]).well(), "");
+        until(|| (!isolate(&addresses).well().contains("eth0")).then_some(()));
+        assert_eq!(isolate(&["rm", "-f", "app"]).well(), "app\n");
+        assert_eq!(isolate(&["network", "rm", "late"]).well(), "late\n");
     });
 }
