@@ -11,30 +11,19 @@ use crate::terminal::{Left, Session};
 use crate::verbs::signals::Signals;
 
 /// Starts it, and is there until it has ended for good. Its exit code.
-pub(crate) fn start(container: &Detached, terminal: bool, input: bool) -> Result<u8> {
+pub(crate) fn start(container: &Detached, input: bool) -> Result<u8> {
     let (signals, before) = (Signals::block_with_window()?, SystemTime::now());
-    container.start()?;
-    // What it has written before one is attached is in its log alone.
+    let attachment = container.start_attached()?;
+    // A reader that is late loses output of an attachment, and none of a log; who looks at a terminal is not late.
+    let terminal = attachment.is_terminal();
     let log = (!terminal).then(|| {
         let logs = container.logs().since(before).follow(true);
         thread::spawn(move || write_logs(logs))
     });
-    let left = match container.attach() {
-        Ok(attachment) => {
-            let send = |signal| pass_on(container, signal);
-            Session { attachment: &attachment, input, output: terminal, signals: &signals, send: &send }
-                .run()?
-        }
-        // It was faster.
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            if terminal {
-                write_logs(container.logs().since(before))?;
-            }
-            Left::Ended
-        }
-        Err(e) => return Err(e.into()),
-    };
-    if left == Left::Detached {
+    let send = |signal| pass_on(container, signal);
+    let session =
+        Session { attachment: &attachment, input, output: terminal, signals: &signals, send: &send };
+    if session.run()? == Left::Detached {
         return Ok(0);
     }
     if let Some(log) = log {

@@ -16,7 +16,7 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) fn run(&self) -> Result<()> {
-        inspect_each(&self.containers, |name| find(name))
+        inspect_each(&self.containers, find)
     }
 }
 

@@ -101,9 +101,7 @@ impl Start {
         let [name] = &names[..] else {
             return Err(Failure::new("one can be at one container only"));
         };
-        let container = Container::open(name)?;
-        let terminal = container.inspect()?.detached.is_some_and(|detached| detached.terminal);
-        here::start(&container, terminal, self.interactive)
+        here::start(&Container::open(name)?, self.interactive)
     }
 }
 

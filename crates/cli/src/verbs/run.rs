@@ -39,7 +39,7 @@ impl Run {
         let container = self.create.lasting(builder)?.create()?;
         let ended = match self.detach {
             true => container.start().map_err(Failure::from).and_then(|()| print(container.id())).map(|()| 0),
-            false => here::start(&container, self.create.tty, self.create.interactive),
+            false => here::start(&container, self.create.interactive),
         };
         // One that is to go with its end goes now.
         if self.create.rm && (!self.detach || ended.is_err()) {

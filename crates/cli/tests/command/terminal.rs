@@ -106,7 +106,7 @@ fn who_leaves_a_container_by_keys_finds_it_again() {
             "-i",
         ];
         let mut first = at(&words);
-        // A prompt from before one was attached is in the log alone.
+        until(&mut master, "inside> ");
         master.write_all(b"x=5; echo at $(stty size)\n").unwrap();
         until(&mut master, "at 33 99\r\n");
         assert_ne!(settings(&slave), before);
