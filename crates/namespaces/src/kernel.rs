@@ -165,8 +165,17 @@ pub(crate) fn clock(id: rustix::time::ClockId) -> u64 {
 /// The number of a pidfd's process in the caller's pid namespace, while there is one; `None` of anything else
 /// (pidfd_open(2), "pidfd" in proc_pid_fdinfo(5)).
 pub(crate) fn process_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
+    number_of(pidfd)?.parse().ok()
+}
+
+/// Whether this is a pidfd of a process that has ended and was waited for.
+pub(crate) fn is_of_nobody(pidfd: BorrowedFd<'_>) -> bool {
+    number_of(pidfd).as_deref() == Some("-1")
+}
+
+fn number_of(pidfd: BorrowedFd<'_>) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+    text.lines().find_map(|line| Some(line.strip_prefix("Pid:")?.trim().to_owned()))
 }
 
 /// The caller's own limit: soft and hard.
