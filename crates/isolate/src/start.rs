@@ -274,17 +274,19 @@ fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo>
     let layout = &compiled.layout;
     // What is made before the name is claimed.
     let image = Directory(record.image.as_deref().map(Path::to_owned));
+    // Dropped after the guard: taking back wants the lock.
+    let mut undo;
     let guard = store.lock()?;
-    sweep::first(store, &guard)?;
+    sweep::first(store, &guard);
     let entry = match store.create(&guard, &record.name) {
         // Its owner may have been killed since.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            sweep::all(store, &guard)?;
-            store.create(&guard, &record.name)?
+            let swept = sweep::all(store, &guard);
+            store.create(&guard, &record.name).map_err(|e| swept.err().unwrap_or(e))?
         }
         other => other?,
     };
-    let mut undo = Undo::new(store.clone(), record.clone(), entry);
+    undo = Undo::new(store.clone(), record.clone(), entry);
     record.scratch = layout.directory.clone().map(Into::into);
     record.work = layout.work.clone().map(Into::into);
     undo.directories.extend(layout.directory.iter().chain(&layout.work).cloned());
@@ -312,7 +314,6 @@ fn claim(store: &Store, mut record: Record, compiled: &Compiled) -> Result<Undo>
         }
         undo.entry.as_ref().map_or(Ok(()), |entry| entry.write(&record))
     });
-    // Taking back wants the lock.
     drop(guard);
     written.map(|()| undo)
 }
