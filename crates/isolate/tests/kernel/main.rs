@@ -11,6 +11,8 @@ mod common;
 mod copies;
 mod errors;
 mod exec;
+#[cfg(target_arch = "x86_64")]
+mod faults;
 mod frozen;
 #[cfg(feature = "images")]
 mod images;
