@@ -60,11 +60,18 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Received
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = rights.as_mut_ptr().cast();
-    header.msg_controllen = size_of_val(&rights) as _;
     let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
+    let mut ended = false;
     let got = loop {
+        header.msg_controllen = size_of_val(&rights) as _;
         // SAFETY: the header and what it points to live on this stack.
         let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) };
+        if got == 0 && !ended {
+            // The kernel looks for a message first, and then for the end: a last word that comes in between, with the end right
+            // behind it, waits still (__skb_wait_for_more_packets in net/core/datagram.c). After the end nothing comes any more.
+            ended = true;
+            continue;
+        }
         if got >= 0 {
             break got as usize;
         }
@@ -72,7 +79,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Received
         match error.kind() {
             // The other end closed with something unread, told once and before what it has sent.
             io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset => {}
-            io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
+            io::ErrorKind::WouldBlock if !wait => return Ok(Received::Nothing),
             _ => return Err(error),
         }
     };
