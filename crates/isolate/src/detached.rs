@@ -111,7 +111,15 @@ impl Detached {
     /// # Errors
     /// As of [`ContainerBuilder::start`](crate::ContainerBuilder::start); it has not been started then, and nothing of the start is left.
     pub fn start(&self) -> Result<()> {
-        self.said(self.start_now())
+        self.said(self.start_now(false)).map(drop)
+    }
+
+    /// The same, and one is [attached](Self::attach) from before its first byte of output. To one that runs, as from now on.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start) and [`attach`](Self::attach).
+    pub fn start_attached(&self) -> Result<Attachment> {
+        self.said(self.start_now(true))?.map_or_else(|| self.attach(), Ok)
     }
 
     /// Asks it to end, by its [stop signal](crate::ContainerBuilder::stop_signal), and kills it if it has not ended after `grace`. No restart

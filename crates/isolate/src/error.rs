@@ -27,6 +27,8 @@ pub enum ErrorKind {
     NotFound,
     /// The program to execute is not in the container's root, or its interpreter is not.
     ProgramNotFound,
+    /// The program is there, and the kernel does not execute it: no right to, `noexec`, or not a program for this machine.
+    NotExecutable,
     /// A container of this name exists.
     AlreadyExists,
     /// A port, an address or a network is taken by somebody else.
@@ -142,6 +144,7 @@ from_mechanism! {
         InvalidInput => InvalidConfig,
         NotFound => NotFound,
         ProgramNotFound => ProgramNotFound,
+        NotExecutable => NotExecutable,
         PermissionDenied => PermissionDenied,
         Unsupported => Unsupported,
         Lost => Lost,

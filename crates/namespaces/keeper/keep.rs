@@ -103,6 +103,13 @@ impl Keeper {
     }
 
     pub(crate) fn keep(&mut self) -> ! {
+        // Who has come before misses nothing.
+        while self.accept() {}
+        for n in 0..MOST_CLIENTS {
+            if self.clients.get(n).is_some_and(|client| client.fd >= 0) {
+                self.serve(n);
+            }
+        }
         while self.record.phase != Phase::Exited {
             let now = call::now(MONOTONIC);
             let mut polls = self.polls(now);

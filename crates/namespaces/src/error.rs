@@ -24,6 +24,8 @@ pub enum ErrorKind {
     NotFound,
     /// The program to execute is not there, or its interpreter is not.
     ProgramNotFound,
+    /// The program is there, and the kernel does not execute it: no right to, `noexec`, or not a program for this machine.
+    NotExecutable,
     /// The kernel refuses it to this user.
     PermissionDenied,
     /// This kernel has not got it.

@@ -227,10 +227,12 @@ fn explain(plan: &Plan, step: u32, errno: i32) -> Error {
                 "it is looked up in the container's PATH, inside the container's root"
             })
         }
-        libc::EACCES if executing => error.with_hint("it is not executable, or lies on a mount with noexec"),
-        libc::ENOEXEC if executing => {
-            error.with_hint("not a program for this machine, or a script without `#!`")
-        }
+        libc::EACCES if executing => error
+            .with_kind(ErrorKind::NotExecutable)
+            .with_hint("it is not executable, or lies on a mount with noexec"),
+        libc::ENOEXEC if executing => error
+            .with_kind(ErrorKind::NotExecutable)
+            .with_hint("not a program for this machine, or a script without `#!`"),
         libc::EPERM if step == CLONE => error
             .with_hint("new namespaces want root (CAP_SYS_ADMIN), or a new user namespace along with them"),
         libc::ENOSPC if step == CLONE => error.with_hint(

@@ -71,7 +71,7 @@ fn what_cannot_be_executed_is_an_error_that_names_it_and_gives_a_hint() {
     assert!(format!("{error:?}").contains("\n  hint: "));
 
     let error = Command::new("/etc/passwd").status().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(error.kind(), ErrorKind::NotExecutable);
     assert!(error.hint().unwrap().contains("not executable"));
 
     let error = Command::new("true").current_dir("/no/such").status().unwrap_err();

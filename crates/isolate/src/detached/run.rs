@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use isolate_cgroups::{Cgroup, Limits};
-use isolate_namespaces::{Keeper, KeptStatus, Signal, Stdio};
+use isolate_namespaces::{Attachment, Keeper, KeptStatus, Signal, Stdio};
 
 use super::{Detached, DetachedRecord, lost, outcome};
 use crate::container::Container;
@@ -19,15 +19,16 @@ const LOG: (u64, u32) = (10 << 20, 3);
 const MOMENT: Duration = Duration::from_secs(5);
 
 impl Detached {
-    pub(super) fn start_now(&self) -> Result<()> {
+    /// None for one that runs already, and for who does not want to be attached.
+    pub(super) fn start_now(&self, attached: bool) -> Result<Option<Attachment>> {
         let _lock = self.lock()?;
-        self.start_locked()
+        self.start_locked(attached)
     }
 
     /// The lock is held.
-    fn start_locked(&self) -> Result<()> {
+    fn start_locked(&self, attached: bool) -> Result<Option<Attachment>> {
         if self.runs()? {
-            return Ok(());
+            return Ok(None);
         }
         self.tidy()?;
         let mut record = self.record()?;
@@ -40,17 +41,17 @@ impl Detached {
         let places = begun.container.undo().read_record()?.places;
         record.addresses = places.into_iter().map(|place| (place.network, place.addresses)).collect();
         let was_started = std::mem::replace(&mut record.started, true);
-        self.hand_over(begun, &record)?;
+        let attachment = self.hand_over(begun, &record, attached)?;
         let written = record.write(&self.directory);
         if written.is_err() && !was_started {
             // Nobody would know that it runs.
             self.stop_now(None).ok();
         }
-        written
+        written.map(|()| attachment)
     }
 
     /// Gives it to its keeper.
-    fn hand_over(&self, begun: Begun, record: &DetachedRecord) -> Result<()> {
+    fn hand_over(&self, begun: Begun, record: &DetachedRecord, attached: bool) -> Result<Option<Attachment>> {
         let Begun { mut container, again } = begun;
         let description = &record.description;
         let path = self.keeper_directory();
@@ -65,7 +66,7 @@ impl Detached {
             keeper = keeper.hold(entry.share_lock()?);
         }
         if let Some(check) = description.health.as_ref().filter(|check| !check.is_none()) {
-            let [program, args @ ..] = check.command.as_slice() else { return Ok(()) };
+            let [program, args @ ..] = check.command.as_slice() else { return Ok(None) };
             let mut exec = container.exec(program);
             let plan = exec.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             keeper = keeper.health(check.of_keeper(&plan.command()?.plan()?));
@@ -81,7 +82,7 @@ impl Detached {
                 group.keep();
             }
         }
-        hand_over(&mut container, &keeper)
+        hand_over(&mut container, &keeper, attached)
     }
 
     /// By a signal and with some time, or at once.
@@ -158,7 +159,7 @@ impl Detached {
 }
 
 /// On an error it is still the caller's, and ends with it.
-fn hand_over(container: &mut Container, keeper: &Keeper) -> Result<()> {
+fn hand_over(container: &mut Container, keeper: &Keeper, attached: bool) -> Result<Option<Attachment>> {
     // Its pipes and its terminal were taken out of the child.
     let (stdin, stdout, stderr) = (container.stdin.take(), container.stdout.take(), container.stderr.take());
     let terminal = container.terminal.take();
@@ -167,7 +168,10 @@ fn hand_over(container: &mut Container, keeper: &Keeper) -> Result<()> {
         return Err(Error::new(ErrorKind::Lost, "its first process is gone"));
     };
     (child.stdin, child.stdout, child.stderr, child.terminal) = (stdin, stdout, stderr, terminal);
-    child.hand_over(keeper)?;
+    let attachment = match attached {
+        true => Some(child.hand_over_attached(keeper)?),
+        false => child.hand_over(keeper).map(|()| None)?,
+    };
     undo.let_go();
-    Ok(())
+    Ok(attachment)
 }

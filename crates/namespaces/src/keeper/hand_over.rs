@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::time::ClockId;
 
-use super::{HealthCheck, Keeper, socket};
+use super::{Attachment, HealthCheck, Keeper, socket};
 use crate::child::Child;
 use crate::clone;
 use crate::encode::{Channels, encode};
@@ -41,7 +41,35 @@ impl Child {
     /// - [`InvalidInput`](crate::ErrorKind::InvalidInput): what the keeper is to do cannot be; another keeper is at work in
     ///   that directory; or the program's end has been told to the caller already.
     /// - The directory cannot be written to, a control group takes no process, or the keeper cannot be started.
-    pub fn hand_over(mut self, keeper: &Keeper) -> Result<()> {
+    pub fn hand_over(self, keeper: &Keeper) -> Result<()> {
+        self.hand_over_to(keeper, |_| Ok(()))
+    }
+
+    /// The same, and one is attached from before the keeper reads for the first time: nothing of the output is missed.
+    ///
+    /// # Errors
+    ///
+    /// As of [`hand_over`](Self::hand_over). Where only the attachment fails the program goes on.
+    pub fn hand_over_attached(self, keeper: &Keeper) -> Result<Attachment> {
+        let terminal = self.terminal.is_some();
+        let mut early = None;
+        self.hand_over_to(keeper, |directory| {
+            early = Some(socket::early(directory)?);
+            Ok(())
+        })?;
+        let lost = || Error::lost("the keeper was killed");
+        let socket = early.ok_or_else(lost)?;
+        match socket::answer(&socket).map_err(|e| Error::io("cannot attach to the keeper", &e))? {
+            Some(_) => Ok(Attachment::new(socket, terminal)),
+            None => Err(lost()),
+        }
+    }
+
+    fn hand_over_to(
+        mut self,
+        keeper: &Keeper,
+        before: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<()> {
         keeper.check()?;
         if self.has_ended() {
             return Err(Error::invalid("the program has ended, and the caller was told how"));
@@ -52,8 +80,9 @@ impl Child {
         let failed = |e: io::Error| Error::io("cannot prepare the keeper", &e);
         let socket = socket::listen(keeper.directory.as_fd())?;
         let given = Given::take(&mut self).map_err(failed)?;
-        let ready =
-            given.start(keeper, &self, &socket).inspect_err(|_| socket::remove(keeper.directory.as_fd()))?;
+        let ready = before(keeper.directory.as_fd())
+            .and_then(|()| given.start(keeper, &self, &socket))
+            .inspect_err(|_| socket::remove(keeper.directory.as_fd()))?;
         self.take_monitor().hand_over(ready);
         Ok(())
     }

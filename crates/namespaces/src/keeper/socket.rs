@@ -16,7 +16,7 @@ use rustix::net::{
     socket_with,
 };
 
-use crate::keeper_config::{MOST_CLIENTS, PIECE};
+use crate::keeper_config::{ASK_ATTACH, MOST_CLIENTS, PIECE};
 use crate::kernel;
 use crate::{Error, Result};
 
@@ -131,6 +131,19 @@ pub(super) fn ask(socket: &OwnedFd, request: u8) -> io::Result<Option<Packet>> {
         Err(e) if e.raw_os_error() == Some(libc::EPIPE) => return Ok(None),
         done => done?,
     }
+    answer(socket)
+}
+
+/// A connection to a keeper that is still to be started: it is attached first of all.
+pub(super) fn early(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let failed = |e: &io::Error| Error::io("cannot attach to the keeper", e);
+    let socket = connected(directory)?.ok_or_else(|| failed(&io::ErrorKind::NotConnected.into()))?;
+    send(&socket, &[&[ASK_ATTACH]]).map_err(|e| failed(&e))?;
+    Ok(socket)
+}
+
+/// The answer to what was asked; `None` if the keeper has closed the connection.
+pub(super) fn answer(socket: &OwnedFd) -> io::Result<Option<Packet>> {
     if !kernel::readable_within(socket.as_fd(), PATIENCE) {
         return Err(io::ErrorKind::TimedOut.into());
     }

@@ -69,6 +69,23 @@ fn what_is_written_goes_in_and_what_the_program_writes_comes_out_to_all() {
 }
 
 #[test]
+fn who_is_attached_from_the_first_misses_nothing() {
+    kernel_test(&[Need::Root], || {
+        for _ in 0..20 {
+            let place = Place::new();
+            // Written, and ended, before there is a keeper.
+            let child = sh("printf first; exit 6").stdin(Stdio::piped()).spawn().unwrap();
+            thread::sleep(std::time::Duration::from_millis(5));
+            let attachment = child.hand_over_attached(&place.keeper().log(1 << 20, 1)).unwrap();
+            let (stdout, stderr, lost, last) = all(&attachment);
+            assert_eq!((stdout.as_slice(), stderr.as_slice(), lost), (&b"first"[..], &b""[..], 0));
+            assert_eq!(last.unwrap().end, Some(KeptEnd::Code(6)));
+        }
+        no_children_are_left();
+    });
+}
+
+#[test]
 fn a_client_that_does_not_read_holds_nothing_up_and_is_told_what_it_lost() {
     kernel_test(&[Need::Root], || {
         let place = Place::new();

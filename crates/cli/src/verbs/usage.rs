@@ -1,0 +1,151 @@
+//! `stats` and `top`: what containers use, and what runs in them.
+
+use std::io::{self, IsTerminal, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use isolate::cgroups::IoStats;
+use isolate::{Bytes, Container, Detached, State, Stats as Numbers};
+
+use crate::exit::Result;
+use crate::table::{Format, Table};
+use crate::verbs::containers::command_line;
+
+/// From one look to the next.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Flags of `stats`.
+#[derive(Args, Debug)]
+pub(crate) struct Stats {
+    /// Print it once
+    #[arg(long)]
+    no_stream: bool,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Names, or beginnings of ids [default: all that run]
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Flags of `top`.
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// How it is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// A name, or the beginning of an id
+    container: String,
+}
+
+impl Stats {
+    pub(crate) fn run(&self) -> Result<()> {
+        let stays = self.format == Format::Table && !self.no_stream && io::stdout().is_terminal();
+        loop {
+            let first = self.look()?;
+            let begun = Instant::now();
+            thread::sleep(PAUSE);
+            let mut table = Table::new([
+                ("CONTAINER ID", "ID"),
+                ("NAME", "Name"),
+                ("CPU %", "CPUPerc"),
+                ("MEM USAGE / LIMIT", "MemUsage"),
+                ("MEM %", "MemPerc"),
+                ("NET I/O", "NetIO"),
+                ("BLOCK I/O", "BlockIO"),
+                ("PIDS", "PIDs"),
+            ]);
+            for (container, before) in first {
+                // One that has ended meanwhile is none any more.
+                if let Ok(now) = container.stats() {
+                    table.push(row(&container, &before, &now, begun.elapsed()));
+                }
+            }
+            if stays {
+                // The cursor to the first line, and nothing below it.
+                write!(io::stdout(), "\x1b[H\x1b[J")?;
+            }
+            table.show(self.format)?;
+            if self.no_stream {
+                return Ok(());
+            }
+        }
+    }
+
+    fn look(&self) -> Result<Vec<(Detached, Numbers)>> {
+        if self.containers.is_empty() {
+            let running = |info: &isolate::ContainerInfo| {
+                info.detached.is_some() && matches!(info.state, State::Running | State::Paused)
+            };
+            let names = Container::list()?.into_iter().filter(running).map(|info| info.name);
+            let open = |name: String| {
+                let container = Container::open(name).ok()?;
+                container.stats().ok().map(|stats| (container, stats))
+            };
+            return Ok(names.filter_map(open).collect());
+        }
+        let open = |name: &String| {
+            let container = Container::open(name)?;
+            let stats = container.stats()?;
+            Ok((container, stats))
+        };
+        self.containers.iter().map(open).collect()
+    }
+}
+
+fn row(container: &Detached, before: &Numbers, now: &Numbers, time: Duration) -> [String; 8] {
+    let used = now.cpu.usage.saturating_sub(before.cpu.usage);
+    let size = |bytes: Option<Bytes>| bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+    let (current, limit) = (now.memory.working_set.or(now.memory.current), now.memory.limit);
+    let share = current.zip(limit).map(|(current, limit)| current.get() as f64 / limit.get().max(1) as f64);
+    let all = |part: fn(&IoStats) -> Bytes| Bytes::new(now.io.iter().map(|one| part(one).get()).sum());
+    let (read, written) = (all(|one| one.read), all(|one| one.written));
+    // One on no network has passed nothing.
+    let passed = container.network_stats().unwrap_or_default();
+    let [received, sent] =
+        [0, 1].map(|way: usize| passed.values().filter_map(|both| both.get(way)).map(|way| way.bytes).sum());
+    [
+        container.id().to_owned(),
+        container.name().to_owned(),
+        percent(used.as_secs_f64() / time.as_secs_f64()),
+        format!("{} / {}", size(current), size(limit)),
+        share.map_or_else(|| "-".to_owned(), percent),
+        format!("{} / {}", Bytes::new(received), Bytes::new(sent)),
+        format!("{read} / {written}"),
+        now.pids.current.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+    ]
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2}%", share * 100.0)
+}
+
+impl Top {
+    pub(crate) fn run(&self) -> Result<()> {
+        let mut table = Table::new([
+            ("UID", "UID"),
+            ("PID", "PID"),
+            ("PPID", "PPID"),
+            ("INSIDE", "Inside"),
+            ("STAT", "State"),
+            ("TIME", "Time"),
+            ("RSS", "Memory"),
+            ("CMD", "Command"),
+        ]);
+        for process in Container::open(&self.container)?.processes()? {
+            let seconds = process.cpu.as_secs();
+            table.push([
+                process.user.to_string(),
+                process.pid.to_string(),
+                process.parent.to_string(),
+                process.inside.to_string(),
+                process.state.to_string(),
+                format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+                process.memory.to_string(),
+                command_line(&process.command),
+            ]);
+        }
+        table.show(self.format)
+    }
+}
