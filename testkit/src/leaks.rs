@@ -43,6 +43,19 @@ impl Snapshot {
         Self { things, groups: cgroup::groups() }
     }
 
+    /// What is there now and was not then, but for control groups, which are the whole machine's. Waits so long for it to go.
+    #[must_use]
+    pub fn left_here(&self, patience: Duration) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let left: Vec<String> = Self::take().things.difference(&self.things).cloned().collect();
+            if left.is_empty() || start.elapsed() >= patience {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What is there now and was not then. Waits a while for it to go.
     #[must_use]
     pub fn left(&self) -> Vec<String> {

@@ -18,6 +18,7 @@
 //! - `ISOLATE_TESTS_REPORT=FILE`: one line is appended for each test: `RAN`, `FAILED` or `MISSING <need>:`.
 //! - `ISOLATE_TESTS_REQUIRE=root,overlay`: a test that lacks one of these fails (names: [`Need`]'s `Display`).
 //! - `ISOLATE_TESTS_TIMEOUT=SECONDS`: for one test (300).
+//! - `ISOLATE_TESTS_LONG=1`: tests of many points try them all, and say how many there were; for one test two hours.
 //! - `ISOLATE_VM=1`: this is an emulated machine; [`Need::Native`] is missing.
 //! - `ISOLATE_CACHE=DIR`: where `cargo xtask rootfs` and `image` keep what they make ([`rootfs`], [`image`]).
 
@@ -27,11 +28,15 @@ mod lack;
 pub mod leaks;
 mod need;
 mod netlink;
+#[cfg(target_arch = "x86_64")]
+mod ptrace;
 mod report;
 mod sys;
+#[cfg(target_arch = "x86_64")]
+pub mod trace;
 mod world;
 
 pub use busybox::busybox_root;
 pub use lack::{HiddenMounts, without_system_call, without_writes_of};
 pub use need::{Need, image, rootfs};
-pub use world::{kernel_test, scratch};
+pub use world::{is_long, kernel_test, scratch};

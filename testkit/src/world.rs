@@ -30,6 +30,14 @@ pub fn kernel_test(needs: &[Need], body: impl FnOnce()) {
     let (status, printed) = outside(&test);
     report::line(&format!("{}: {test}", if status.success() { "RAN" } else { "FAILED" }));
     assert!(status.success(), "{test} in its world: {status}\n{printed}");
+    if is_long() {
+        print!("{printed}");
+    }
+}
+
+/// Whether tests that try many points try them all.
+pub fn is_long() -> bool {
+    std::env::var_os("ISOLATE_TESTS_LONG").is_some()
 }
 
 /// A new empty directory. It goes with the world.
@@ -56,7 +64,9 @@ fn outside(test: &str) -> (ExitStatus, String) {
         .stderr(printed.try_clone().expect("a descriptor"));
     sys::enter_world(&mut command);
     let mut child = command.spawn().expect("a world");
-    let limit = std::env::var("ISOLATE_TESTS_TIMEOUT").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let usual = if is_long() { 7200 } else { 300 };
+    let limit =
+        std::env::var("ISOLATE_TESTS_TIMEOUT").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let end = Instant::now() + Duration::from_secs(limit);
     let status = loop {
         match child.try_wait().expect("the reaper's status") {

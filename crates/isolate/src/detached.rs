@@ -351,7 +351,10 @@ impl Detached {
 
 /// Whether there is one of this name, whole or not.
 pub(crate) fn is_there(name: &str) -> Result<bool> {
-    Ok(home().is_ok() && record::directory(name)?.exists())
+    let Ok(home) = home() else { return Ok(false) };
+    let looked = std::fs::symlink_metadata(home.join(name));
+    // One that cannot be looked at is there: what it has is not somebody else's.
+    Ok(!looked.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound))
 }
 
 fn not_running() -> Error {

@@ -169,7 +169,7 @@ impl<'c> Exec<'c> {
     pub fn spawn(&mut self) -> Result<ExecChild> {
         self.command()
             .and_then(|mut command| Ok(command.spawn()?))
-            .map(ExecChild::new)
+            .map(|child| ExecChild::new(child, self.container.name()))
             .map_err(|e| self.said(e))
     }
 
@@ -282,8 +282,12 @@ impl<'c> Exec<'c> {
     }
 
     fn said(&self, error: Error) -> Error {
-        error.of(format!("container `{}`: exec", self.container.name()))
+        said(self.container.name(), error)
     }
+}
+
+fn said(container: &str, error: impl Into<Error>) -> Error {
+    error.into().of(format!("container `{container}`: exec"))
 }
 
 /// A program that was executed in a running container. **Dropping it kills it**; what it has started itself goes on, as long as the
@@ -302,17 +306,24 @@ pub struct ExecChild {
     /// The other side of its terminal, if it has one.
     pub terminal: Option<Terminal>,
     child: Child,
+    /// The name of the container, for errors.
+    container: String,
 }
 
 impl ExecChild {
-    fn new(mut child: Child) -> Self {
+    fn new(mut child: Child, container: &str) -> Self {
         Self {
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
             terminal: child.terminal.take(),
             child,
+            container: container.to_owned(),
         }
+    }
+
+    fn said(&self, error: isolate_namespaces::Error) -> Error {
+        said(&self.container, error)
     }
 
     /// The pidfd of its monitor.
@@ -330,24 +341,24 @@ impl ExecChild {
     /// Waits for its end. Closes [`stdin`](Self::stdin) first.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         drop(self.stdin.take());
-        Ok(self.child.wait()?)
+        self.child.wait().map_err(|e| self.said(e))
     }
 
     /// The status, if it has ended.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
+        self.child.try_wait().map_err(|e| self.said(e))
     }
 
     /// Waits for its end, but no longer than this.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
-        Ok(self.child.wait_timeout(timeout)?)
+        self.child.wait_timeout(timeout).map_err(|e| self.said(e))
     }
 
     /// Collects what it writes to its pipes, and waits for its end.
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
         (self.child.stdout, self.child.stderr) = (self.stdout.take(), self.stderr.take());
-        Ok(self.child.collect()?)
+        self.child.collect().map_err(|e| self.said(e))
     }
 
     /// Waits for its end, and says how it was. Out of memory is told of the container as a whole: see
@@ -365,12 +376,12 @@ impl ExecChild {
 
     /// Kills it. No error if it has ended.
     pub fn kill(&mut self) -> Result<()> {
-        Ok(self.child.kill()?)
+        self.child.kill().map_err(|e| self.said(e))
     }
 
     /// Sends it a signal. No error if it has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(self.child.signal(signal)?)
+        self.child.signal(signal).map_err(|e| self.said(e))
     }
 }
 

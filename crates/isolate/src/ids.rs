@@ -81,10 +81,16 @@ pub(crate) fn sweep(store: &Store, _: &Guard) -> Result<()> {
     let leases = store.ids();
     let mut errors = Vec::new();
     errors.extend(pool::sweep(store).err());
-    for lease in fs::read_dir(&leases).map_err(|e| Error::io(leases.display(), &e))?.flatten() {
-        let holder = holder(&lease.path());
-        let container = name::check(&holder).is_ok()
-            && (store.container(&holder).exists() || detached::is_there(&holder)?);
+    let failed = |e| Error::io(leases.display(), &e);
+    for lease in fs::read_dir(&leases).map_err(failed)? {
+        let lease = lease.map_err(failed)?;
+        let holder = match fs::read_link(lease.path()) {
+            // Whose it is cannot be told now.
+            Err(e) if e.kind() != io::ErrorKind::InvalidInput => continue,
+            read => read.unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let container =
+            name::check(&holder).is_ok() && (!store.is_gone(&holder) || detached::is_there(&holder)?);
         if container || pool::is_alive(store, &holder) {
             continue;
         }

@@ -393,7 +393,8 @@ fn take_down(store: &Store, guard: &Guard, record: &NetworkRecord) -> Result<()>
 pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
     let networks = store.networks();
     let failed = |e| Error::io(networks.display(), &e);
-    for entry in fs::read_dir(&networks).map_err(failed)?.flatten() {
+    for entry in fs::read_dir(&networks).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
         let directory = entry.path();
         let leases = Leases::of(&directory);
         let Ok(found) = NetworkRecord::read(&directory) else {
@@ -415,7 +416,7 @@ pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
             }
         };
         for (address, holder) in leases.all()? {
-            if holder.is_empty() || !store.container(&holder).exists() {
+            if holder.is_empty() || store.is_gone(&holder) {
                 leases.give_back(&[address])?;
                 names::leave(store, guard, &record, &holder)?;
             }
@@ -426,7 +427,8 @@ pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
             take_down(store, guard, &record)?;
         }
     }
-    Ok(())
+    // Who removed the last one may have been killed before this.
+    forwarding::restore(store, guard)
 }
 
 /// The lock of who is to remove the network, if nobody has it.

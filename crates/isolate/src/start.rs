@@ -334,20 +334,22 @@ fn claim(
     let layout = &compiled.layout;
     // What is made before the name is claimed.
     let image = Directory(record.image.as_deref().map(Path::to_owned));
+    // Dropped after the guard: taking back wants the lock.
+    let mut undo;
     let guard = store.lock()?;
-    sweep::first(store, &guard)?;
+    sweep::first(store, &guard);
     if before.is_none() && detached::is_there(&record.name)? {
         return Err(detached::taken());
     }
     let entry = match store.create(&guard, &record.name) {
         // Its owner may have been killed since.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            sweep::all(store, &guard)?;
-            store.create(&guard, &record.name)?
+            let swept = sweep::all(store, &guard);
+            store.create(&guard, &record.name).map_err(|e| swept.err().unwrap_or(e))?
         }
         other => other?,
     };
-    let mut undo = Undo::new(store.clone(), record.clone(), Some(entry));
+    undo = Undo::new(store.clone(), record.clone(), Some(entry));
     record.volumes = compiled.volumes.iter().map(|volume| volume.name.clone()).collect();
     undo.directories.extend(image.keep());
     if before.is_none() {
@@ -377,7 +379,6 @@ fn claim(
         }
         undo.entry.as_ref().map_or(Ok(()), |entry| entry.write(&record))
     });
-    // Taking back wants the lock.
     drop(guard);
     written.map(|()| undo)
 }

@@ -117,6 +117,11 @@ impl Store {
         self.root.join("containers")
     }
 
+    /// Whether there is no container of this name. One that cannot be looked at is there: what it has is not somebody else's.
+    pub(crate) fn is_gone(&self, container: &str) -> bool {
+        fs::symlink_metadata(self.container(container)).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn networks(&self) -> PathBuf {
         self.root.join("networks")
     }

@@ -33,13 +33,12 @@ pub fn sweep() -> Result<Vec<String>> {
     swept
 }
 
-/// Once a process.
-pub(crate) fn first(store: &Store, guard: &Guard) -> Result<()> {
+/// Once a process. What cannot be taken back of others is no reason not to start.
+pub(crate) fn first(store: &Store, guard: &Guard) {
     static DONE: AtomicBool = AtomicBool::new(false);
     if !DONE.swap(true, Ordering::Relaxed) {
-        all(store, guard)?;
+        all(store, guard).ok();
     }
-    Ok(())
 }
 
 pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {

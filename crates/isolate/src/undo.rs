@@ -139,7 +139,10 @@ impl Undo {
         }
         if let Some(entry) = self.entry.take() {
             note(entry.clear());
-            note(self.store.lock().and_then(|guard| entry.remove(&guard)));
+            // What is still there is found by its record, in the next sweep.
+            if errors.is_empty() {
+                errors.extend(self.store.lock().and_then(|guard| entry.remove(&guard)).err());
+            }
         }
         errors
     }

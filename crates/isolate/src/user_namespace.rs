@@ -109,6 +109,8 @@ fn obstacle(paths: &[&Path]) -> Result<Option<String>> {
         match id_mappable(path) {
             Ok(()) => {}
             Err(e) if e.kind() == isolate_namespaces::ErrorKind::NotFound => {} // told better elsewhere
+            // No answer: with less isolation than it could have nothing is started.
+            Err(e) if e.kind() != isolate_namespaces::ErrorKind::Unsupported => return Err(e.into()),
             Err(e) => {
                 let hint = e.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
                 return Ok(Some(format!("{e}{hint}")));

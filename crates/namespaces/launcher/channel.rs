@@ -1,6 +1,6 @@
 //! Messages between launcher, child and caller, with descriptors (unix(7)).
 
-use crate::sys::{EINTR, call, nr};
+use crate::sys::{EAGAIN, EINTR, EPIPE, call, nr};
 use crate::wire::{GO, MOST_PASSED, Message, PASSED, SLOTS};
 
 const MSG_NOSIGNAL: usize = 0x4000;
@@ -21,16 +21,19 @@ pub(crate) const EMPTY: Message = Message {
     at: 0,
 };
 
-/// `fd` goes along unless it is -1. A receiver that is gone is no concern.
+/// `fd` goes along unless it is -1. An error is a negative number; a receiver that is gone is none.
 ///
 /// # Safety
 /// The descriptors are this process's.
-pub(crate) unsafe fn send(socket: i32, message: &Message, fd: i32) {
+pub(crate) unsafe fn send(socket: i32, message: &Message, fd: i32) -> isize {
     let part = [message as *const Message as usize, size_of::<Message>()];
     let rights: [u64; 3] = [20, RIGHTS, fd as u32 as u64];
     let control = if fd < 0 { [0, 0] } else { [rights.as_ptr() as usize, size_of_val(&rights)] };
     // SAFETY: all of it lies on this stack.
-    unsafe { transfer(nr::SENDMSG, socket, &part, control, MSG_NOSIGNAL) };
+    match unsafe { transfer(nr::SENDMSG, socket, &part, control, MSG_NOSIGNAL) } {
+        failed if failed == -EPIPE => 0,
+        sent => sent,
+    }
 }
 
 /// A message, if there is one now.
@@ -101,6 +104,9 @@ pub(crate) unsafe fn receive_go(socket: i32, slots: &mut [i32; SLOTS]) -> bool {
     true
 }
 
+/// How often a message is tried again that the kernel has no room for: how a program ended is told once.
+const TRIES: u32 = 4;
+
 /// sendmsg(2) or recvmsg(2) of one part, until no signal interrupts it.
 /// SAFETY: what `part` and `control` point to is as long as they say, and writable where a message is received.
 unsafe fn transfer(
@@ -110,11 +116,13 @@ unsafe fn transfer(
     control: [usize; 2],
     flags: usize,
 ) -> isize {
+    let mut tries = 0;
     loop {
         let header = [0usize, 0, part.as_ptr() as usize, 1, control[0], control[1], 0];
         // SAFETY: a msghdr, and what it points to is the caller's promise.
         let done = unsafe { call(number, [socket as usize, header.as_ptr() as usize, flags, 0, 0, 0]) };
-        if done != -EINTR {
+        tries += u32::from(done != -EINTR);
+        if done >= 0 || done == -EPIPE || done == -EAGAIN || tries == TRIES {
             return done;
         }
     }

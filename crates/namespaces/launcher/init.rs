@@ -20,7 +20,10 @@ pub(crate) unsafe fn stay(program: i32, monitor: i32, plan: (usize, usize), titl
     // SAFETY: numbers, and memory on this stack.
     unsafe {
         // First: the report closes by the exec of the program, and here.
-        operation::close_all_but(&[monitor]);
+        if operation::close_all_but(&[monitor]) < 0 {
+            // The caller would wait for that end for ever.
+            exit(122);
+        }
         call(nr::MUNMAP, [plan.0, plan.1, 0, 0, 0, 0]);
         call(nr::CAPSET, [CAPABILITY_VERSION.as_ptr() as usize, KILL_ONLY.as_ptr() as usize, 0, 0, 0, 0]);
         call(nr::PRCTL, [15 /* PR_SET_NAME */, c"init".as_ptr() as usize, 0, 0, 0, 0]);

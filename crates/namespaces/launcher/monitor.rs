@@ -3,10 +3,11 @@
 use crate::channel::{self, EMPTY, send};
 use crate::operation::{close_all_but, now};
 use crate::run::Run;
-use crate::sys::{EAGAIN, EINTR, EPIPE, call, new, nr};
+use crate::sys::{EAGAIN, ECHILD, EINTR, EPIPE, call, new, nr};
 use crate::wire::{CHILD_SLOT, CLONE, DETACH, ENDED, GO, HOLD, Header, KEPT, Message, QUIET, Report, STARTED, TELL};
 
 const SIGKILL: usize = 9;
+const CLD_KILLED: i32 = 2;
 const POLLIN: u16 = 1;
 
 #[repr(C)]
@@ -47,7 +48,11 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<u64, Report
         call(nr::PRCTL, [4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0, 0]);
         let started = Message { kind: STARTED, code: child.pid, ..EMPTY };
         if run.header.hear == HOLD {
-            send(run.header.control, &started, child.pidfd);
+            let sent = send(run.header.control, &started, child.pidfd);
+            if sent < 0 {
+                // The caller would wait for ever, and so would we.
+                return Err(Report::failed(CLONE, -sent as i32));
+            }
             let mut word = 0u8;
             while call(nr::READ, [run.header.control as usize, &raw mut word as usize, 1, 0, 0, 0]) == -EINTR {}
             if word != GO {
@@ -63,8 +68,9 @@ pub(crate) unsafe fn release(run: &mut Run, child: &Child) -> Result<u64, Report
             // Its end tells the caller that the program is executed: from now on the child alone holds it.
             call(nr::CLOSE, [run.header.report as usize, 0, 0, 0, 0, 0]);
         }
-        if run.header.hear == TELL {
-            send(run.header.control, &started, child.pidfd);
+        if run.header.hear == TELL && send(run.header.control, &started, child.pidfd) < 0 {
+            // Who does not know of it cannot have it.
+            kill(child);
         }
         Ok(went)
     }
@@ -167,13 +173,19 @@ pub(crate) unsafe fn end(child: &Child) {
 unsafe fn reap(child: &Child) -> Message {
     let mut info = [0i32; 32]; // siginfo_t: signo, errno, code, pad, pid, uid, status
     let mut usage = [0u64; 18]; // struct rusage: ru_utime, ru_stime, …
+    // An end that is not known is none that went well.
+    (info[2], info[6]) = (CLD_KILLED, SIGKILL as i32);
     // SAFETY: both are as long as the kernel's structures.
     unsafe {
-        while call(
-            nr::WAITID,
-            [1 /* P_PID */, child.pid as usize, info.as_mut_ptr() as usize, 4 /* WEXITED */, usage.as_mut_ptr() as usize, 0],
-        ) == -EINTR
-        {}
+        loop {
+            let done = call(
+                nr::WAITID,
+                [1 /* P_PID */, child.pid as usize, info.as_mut_ptr() as usize, 4 /* WEXITED */, usage.as_mut_ptr() as usize, 0],
+            );
+            if done == 0 || done == -ECHILD {
+                break;
+            }
+        }
     }
     Message {
         kind: ENDED,

@@ -245,7 +245,10 @@ unsafe fn close(run: &Run) -> isize {
     let report = run.header.report;
     // SAFETY: numbers only.
     unsafe {
-        close_all_but(&[0, 1, 2, report, run.monitor]);
+        let closed = close_all_but(&[0, 1, 2, report, run.monitor]);
+        if closed < 0 {
+            return closed;
+        }
         call(nr::FCNTL, [report as usize, 2 /* F_SETFD */, 1 /* FD_CLOEXEC */, 0, 0, 0])
     }
 }
@@ -289,9 +292,10 @@ unsafe fn landlock(ruleset: usize, place: usize, rights: u64, of_a_file: u64) ->
 }
 
 /// Closes every descriptor but those in `keep` and below 0: the gaps between them, from the lowest on. Written without an
-/// index that could be out of bounds: a panic has no room here.
+/// index that could be out of bounds: a panic has no room here. What could not be closed is an error: a filter of the caller's may
+/// refuse the call.
 /// SAFETY: of this process's descriptors only those in `keep` are used again.
-pub(crate) unsafe fn close_all_but(keep: &[i32]) {
+pub(crate) unsafe fn close_all_but(keep: &[i32]) -> isize {
     let mut from = 0i64;
     loop {
         let mut next = u32::MAX as i64 + 1;
@@ -302,10 +306,13 @@ pub(crate) unsafe fn close_all_but(keep: &[i32]) {
         }
         if next > from {
             // SAFETY: numbers only.
-            unsafe { call(new::CLOSE_RANGE, [from as usize, (next - 1) as usize, 0, 0, 0, 0]) };
+            let closed = unsafe { call(new::CLOSE_RANGE, [from as usize, (next - 1) as usize, 0, 0, 0, 0]) };
+            if closed < 0 {
+                return closed;
+            }
         }
         if next > u32::MAX as i64 {
-            return;
+            return 0;
         }
         from = next + 1;
     }

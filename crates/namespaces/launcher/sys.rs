@@ -108,6 +108,7 @@ pub(crate) mod new {
 }
 
 pub(crate) const EINTR: isize = 4;
+pub(crate) const ECHILD: isize = 10;
 pub(crate) const EAGAIN: isize = 11;
 pub(crate) const EACCES: isize = 13;
 pub(crate) const ENOENT: isize = 2;

@@ -119,7 +119,8 @@ unsafe extern "C" fn child(data: *mut c_void) -> ! {
     unsafe {
         let start = &*(data as *const Start<'_>);
         // What the caller holds without CLOEXEC must not reach the launcher; what the plan names keeps its number.
-        call(libc::SYS_close_range as usize, [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]);
+        let mut failed =
+            call(libc::SYS_close_range as usize, [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]);
         let mut n = 0;
         while n < start.keep.len() {
             let fd = *start.keep.as_ptr().add(n);
@@ -127,17 +128,19 @@ unsafe extern "C" fn child(data: *mut c_void) -> ! {
             n += 1;
         }
         let none: usize = 0;
-        let failed = call(
-            libc::SYS_execveat as usize,
-            [
-                start.image as usize,
-                c"".as_ptr() as usize,
-                start.argv.as_ptr() as usize,
-                &raw const none as usize,
-                AT_EMPTY_PATH,
-                0,
-            ],
-        );
+        if failed >= 0 {
+            failed = call(
+                libc::SYS_execveat as usize,
+                [
+                    start.image as usize,
+                    c"".as_ptr() as usize,
+                    start.argv.as_ptr() as usize,
+                    &raw const none as usize,
+                    AT_EMPTY_PATH,
+                    0,
+                ],
+            );
+        }
         let report = Report::failed(LAUNCH, -failed as i32);
         let size = size_of::<Report>();
         call(libc::SYS_write as usize, [start.report as usize, &raw const report as usize, size, 0, 0, 0]);

@@ -60,11 +60,18 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Received
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = rights.as_mut_ptr().cast();
-    header.msg_controllen = size_of_val(&rights) as _;
     let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
+    let mut ended = false;
     let got = loop {
+        header.msg_controllen = size_of_val(&rights) as _;
         // SAFETY: the header and what it points to live on this stack.
         let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, flags) };
+        if got == 0 && !ended {
+            // The kernel looks for a message first, and then for the end: a last word that comes in between, with the end right
+            // behind it, waits still (__skb_wait_for_more_packets in net/core/datagram.c). After the end nothing comes any more.
+            ended = true;
+            continue;
+        }
         if got >= 0 {
             break got as usize;
         }
@@ -72,7 +79,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Received
         match error.kind() {
             // The other end closed with something unread, told once and before what it has sent.
             io::ErrorKind::Interrupted | io::ErrorKind::ConnectionReset => {}
-            io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
+            io::ErrorKind::WouldBlock if !wait => return Ok(Received::Nothing),
             _ => return Err(error),
         }
     };
@@ -165,8 +172,17 @@ pub(crate) fn clock(id: rustix::time::ClockId) -> u64 {
 /// The number of a pidfd's process in the caller's pid namespace, while there is one; `None` of anything else
 /// (pidfd_open(2), "pidfd" in proc_pid_fdinfo(5)).
 pub(crate) fn process_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
+    number_of(pidfd)?.parse().ok()
+}
+
+/// Whether this is a pidfd of a process that has ended and was waited for.
+pub(crate) fn is_of_nobody(pidfd: BorrowedFd<'_>) -> bool {
+    number_of(pidfd).as_deref() == Some("-1")
+}
+
+fn number_of(pidfd: BorrowedFd<'_>) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+    text.lines().find_map(|line| Some(line.strip_prefix("Pid:")?.trim().to_owned()))
 }
 
 /// The caller's own limit: soft and hard.

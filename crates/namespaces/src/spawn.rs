@@ -18,7 +18,7 @@ use crate::kernel::{self, Received};
 use crate::monitor::{self, Monitor};
 use crate::plan::Plan;
 use crate::stdio::Ends;
-use crate::wire::{CLONE, HOLD, OP_EXEC, QUIET, Report, STARTED, TELL, TERMINAL};
+use crate::wire::{CLONE, ENDED, HOLD, OP_EXEC, QUIET, Report, STARTED, TELL, TERMINAL};
 
 impl Plan {
     /// Carries the plan out. Returns when the program has been executed, or with the step that failed.
@@ -66,7 +66,14 @@ impl Plan {
                 Ok(Held { child, report: started.report, plan: Arc::new(self.clone()) })
             }
             // What went wrong is in the report; without a child there is nobody else who could write there.
-            Err((lost, monitor)) => Err(executed(self, started.report, &monitor).err().unwrap_or(lost)),
+            Err((Unheard::Ended(lost), monitor)) => {
+                Err(executed(self, started.report, &monitor).err().unwrap_or(lost))
+            }
+            // There is a child, and it would wait for ever.
+            Err((Unheard::Here(error), monitor)) => {
+                monitor.abandon();
+                Err(error)
+            }
         }
     }
 }
@@ -128,15 +135,23 @@ fn argument(number: usize) -> Vec<u8> {
     format!("{number}\0").into_bytes()
 }
 
+/// Why there is no word of a child.
+enum Unheard {
+    /// The launcher has ended.
+    Ended(Error),
+    /// It has spoken, but the caller could not hear it.
+    Here(Error),
+}
+
 /// The first message: the child exists. On failure the monitor comes back along with the error.
-fn child(monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Result<Child, (Error, Monitor)> {
+fn child(monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Result<Child, (Unheard, Monitor)> {
     let mut master = None;
     loop {
         let error = match monitor.receive(true) {
             Ok(Received::Message(message, Some(pidfd))) if message.kind == STARTED => {
                 let mut child = Child::new(message.code.cast_unsigned(), pidfd, monitor, pipes);
                 if let Some(Err(e)) = master.map(|master| child.attach(master)) {
-                    return Err((e, child.take_monitor()));
+                    return Err((Unheard::Here(e), child.take_monitor()));
                 }
                 return Ok(child);
             }
@@ -145,17 +160,24 @@ fn child(monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Result<Child, (Error,
                 master = Some(fd);
                 continue;
             }
-            Ok(_) => Error::lost("the launcher ended before it started the program"),
-            Err(e) => Error::io("cannot hear the launcher", &e),
+            // The kernel leaves out what it has no number for (SCM_RIGHTS in unix(7)).
+            Ok(Received::Message(message, None)) if message.kind != ENDED => Unheard::Here(
+                Error::os("cannot receive a descriptor of the child's", libc::EMFILE)
+                    .with_hint("the caller's limit of open files (RLIMIT_NOFILE) is reached"),
+            ),
+            Ok(_) => Unheard::Ended(Error::lost("the launcher ended before it started the program")),
+            Err(e) => Unheard::Here(Error::io("cannot hear the launcher", &e)),
         };
         return Err((error, monitor));
     }
 }
 
-impl From<(Error, Monitor)> for Error {
-    fn from((error, monitor): (Error, Monitor)) -> Self {
+impl From<(Unheard, Monitor)> for Error {
+    fn from((why, monitor): (Unheard, Monitor)) -> Self {
         monitor.end();
-        error
+        match why {
+            Unheard::Ended(error) | Unheard::Here(error) => error,
+        }
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached>
     }
 
     let guard = store.lock()?;
-    sweeps::first(&store, &guard)?;
+    sweeps::first(&store, &guard);
     if store.container(name).exists() {
         // What is left of one whose owner was killed.
         sweeps::all(&store, &guard)?;

@@ -40,7 +40,9 @@ impl Holder {
 /// Whether this is a pool's holder that lives.
 pub(super) fn is_alive(store: &Store, holder: &str) -> bool {
     let name = holder.strip_prefix(PREFIX).filter(|name| name::check(name).is_ok());
-    let path = name.map(|name| store.pools().join(name)).filter(|path| path.exists());
+    let path = name
+        .map(|name| store.pools().join(name))
+        .filter(|path| !fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
     // What cannot be told is left alone.
     path.is_some_and(|path| !matches!(try_lock(&path), Ok(Some(_))))
 }
@@ -48,7 +50,9 @@ pub(super) fn is_alive(store: &Store, holder: &str) -> bool {
 /// Removes the files of those that were killed.
 pub(super) fn sweep(store: &Store) -> Result<()> {
     let pools = store.pools();
-    for file in fs::read_dir(&pools).map_err(|e| Error::io(pools.display(), &e))?.flatten() {
+    let failed = |e| Error::io(pools.display(), &e);
+    for file in fs::read_dir(&pools).map_err(failed)? {
+        let file = file.map_err(failed)?;
         if let Some(_lock) = try_lock(&file.path())?
             && let Err(e) = fs::remove_file(file.path())
             && e.kind() != io::ErrorKind::NotFound

@@ -16,7 +16,9 @@ const FILES: [(bool, &str); 2] = [(false, "forwarding4"), (true, "forwarding6")]
 pub(super) fn remember(store: &Store, _: &Guard, with_ipv6: bool) -> Result<()> {
     for (ipv6, file) in FILES {
         let path = store.file(file);
-        if ipv6 <= with_ipv6 && !path.exists() {
+        // Empty: who made it was killed before it switched anything.
+        let known = fs::read(&path).is_ok_and(|was| !was.is_empty());
+        if ipv6 <= with_ipv6 && !known {
             let was = if is_forwarding(ipv6)? { "1" } else { "0" };
             fs::write(&path, was).map_err(|e| Error::io(path.display(), &e))?;
         }
@@ -27,10 +29,13 @@ pub(super) fn remember(store: &Store, _: &Guard, with_ipv6: bool) -> Result<()> 
 /// After the last network that is routed: those of macvlans are not.
 pub(super) fn restore(store: &Store, _: &Guard) -> Result<()> {
     let networks = store.networks();
-    let mut left = fs::read_dir(&networks).map_err(|e| Error::io(networks.display(), &e))?.flatten();
+    let failed = |e| Error::io(networks.display(), &e);
     let is_macvlan = |record: NetworkRecord| record.parent.is_some();
-    if left.any(|left| !NetworkRecord::read(&left.path()).is_ok_and(|found| found.is_some_and(is_macvlan))) {
-        return Ok(());
+    for left in fs::read_dir(&networks).map_err(failed)? {
+        let left = left.map_err(failed)?;
+        if !NetworkRecord::read(&left.path()).is_ok_and(|found| found.is_some_and(is_macvlan)) {
+            return Ok(());
+        }
     }
     for (ipv6, file) in FILES {
         let path = store.file(file);

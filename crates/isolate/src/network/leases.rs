@@ -69,17 +69,23 @@ impl Leases {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(|e| Error::io(self.0.display(), &e))?,
         };
-        let lease = |entry: fs::DirEntry| {
-            let address = entry.file_name().to_str()?.parse().ok()?;
-            Some((address, self.holder(address)?))
+        let lease = |entry: io::Result<fs::DirEntry>| match entry {
+            Ok(entry) => {
+                let address = entry.file_name().to_str()?.parse().ok()?;
+                Some(Ok((address, self.holder(address)?)))
+            }
+            Err(e) => Some(Err(Error::io(self.0.display(), &e))),
         };
-        Ok(entries.flatten().filter_map(lease).collect())
+        entries.filter_map(lease).collect()
     }
 
     /// Whether nobody has an address.
     pub(crate) fn none(&self) -> Result<bool> {
         match fs::read_dir(&self.0) {
-            Ok(mut entries) => Ok(entries.next().is_none()),
+            Ok(mut entries) => match entries.next() {
+                Some(Err(e)) => Err(Error::io(self.0.display(), &e)),
+                first => Ok(first.is_none()),
+            },
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(e) => Err(Error::io(self.0.display(), &e)),
         }

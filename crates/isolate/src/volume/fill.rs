@@ -27,8 +27,12 @@ pub(crate) fn prepare(volume: &Use, layers: &[PathBuf], others: bool) -> Result<
     let named = |e: Error| e.of(format!("volume `{}`", volume.name));
     let _lock = lock(&directory).map_err(named)?;
     let data = directory.join("data");
-    let nothing = fs::read_dir(&data).map_or(true, |mut entries| entries.next().is_none());
-    if volume.copy && nothing && !(others && data.exists()) && !layers.is_empty() {
+    let (there, nothing) = match fs::read_dir(&data) {
+        Ok(mut entries) => (true, entries.next().is_none()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => (false, true),
+        Err(e) => return Err(named(Error::io(data.display(), &e))),
+    };
+    if volume.copy && nothing && !(others && there) && !layers.is_empty() {
         let root = merged(layers).map_err(named)?;
         let failed = |e: rustix::io::Errno| Error::io(volume.target.display(), &e.into());
         if let Some(from) = tree::directory_in(root.as_fd(), &volume.target).map_err(failed).map_err(named)? {
@@ -89,7 +93,15 @@ fn lock(directory: &Path) -> Result<File> {
 
 /// The root as the container will see it.
 fn merged(layers: &[PathBuf]) -> Result<OwnedFd> {
-    let there: Vec<&PathBuf> = layers.iter().filter(|layer| layer.is_dir()).collect();
+    let mut there = Vec::new();
+    for layer in layers {
+        match fs::metadata(layer) {
+            Ok(metadata) if metadata.is_dir() => there.push(layer),
+            // One that cannot be looked at must not let those below, or the host's root, show through.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(layer.display(), &e)),
+            _ => {}
+        }
+    }
     match there.as_slice() {
         [] | [_] => {
             let only = there.first().map_or(Path::new("/"), |layer| layer.as_path());

@@ -12,6 +12,8 @@ mod copies;
 mod detached;
 mod errors;
 mod exec;
+#[cfg(target_arch = "x86_64")]
+mod faults;
 mod frozen;
 #[cfg(feature = "images")]
 mod images;

@@ -188,7 +188,7 @@ impl Given {
             let nowhere = Self { stdin: None, stdout: None, stderr: None, terminal: None };
             let ends = nowhere.ends(&plan)?;
             config.check = list.plan(&plan, &config, QUIET, ends, &mut open).map_err(failed)?;
-            config.renewed = list.pidfds_of(&plan, child.id());
+            config.renewed = list.pidfds_of(&plan, child);
         }
         let numbers_of_groups = groups.iter().map(|file| list.one(file.as_fd())).collect();
         config.groups = list.list(numbers_of_groups);
@@ -264,11 +264,12 @@ impl Inherited {
         Ok(again)
     }
 
-    /// Those descriptors of a plan that are pidfds of this process.
-    fn pidfds_of(&mut self, plan: &Plan, process: u32) -> List {
+    /// Those descriptors of a plan that are pidfds of this child. Of one that has ended already nothing tells it from another that has.
+    fn pidfds_of(&mut self, plan: &Plan, child: &Child) -> List {
+        let over = |fd| kernel::is_of_nobody(fd) && kernel::is_of_nobody(child.as_fd());
         let mut numbers: Vec<i32> = plan
             .open()
-            .filter(|fd| kernel::process_of(*fd) == Some(process))
+            .filter(|fd| kernel::process_of(*fd) == Some(child.id()) || over(*fd))
             .map(|fd| fd.as_raw_fd())
             .collect();
         numbers.sort_unstable();
@@ -288,9 +289,13 @@ fn move_monitor(keeper: &Keeper, monitor: BorrowedFd<'_>) -> Result<()> {
         return Ok(());
     }
     let failed = |e: io::Error| Error::io("cannot move the monitor to another control group", &e);
-    let number = kernel::process_of(monitor).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    // It ends with the program.
+    let Some(number) = kernel::process_of(monitor) else { return Ok(()) };
     for file in &keeper.groups {
-        rustix::io::write(file, number.to_string().as_bytes()).map_err(|e| failed(e.into()))?;
+        match rustix::io::write(file, number.to_string().as_bytes()) {
+            Ok(_) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => return Err(failed(e.into())),
+        }
     }
     Ok(())
 }

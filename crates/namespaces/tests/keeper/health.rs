@@ -128,3 +128,23 @@ fn a_check_of_nothing_is_refused() {
         no_children_are_left();
     });
 }
+
+#[test]
+fn of_a_program_that_ends_before_it_is_handed_over_the_next_run_is_checked() {
+    kernel_test(&[Need::Root], || {
+        let place = Place::new();
+        let file = place.0.join("second");
+        let script = format!("[ -e {0} ] || {{ touch {0}; exit 1; }}; exec sleep 1000", file.display());
+        let plan = sh(&script).plan().unwrap();
+        let child = plan.spawn().unwrap();
+        let pidfd = child.as_fd().try_clone_to_owned().unwrap();
+        let check = sh("true").join_process(pidfd, [Namespace::Net]).plan().unwrap();
+        until("its end", || fs::metadata(format!("/proc/{}", child.id())).is_err());
+        let keeper = place.keeper().restart(Restart::Always).replay(&plan);
+        child.hand_over(&keeper.health(HealthCheck::new(&check).interval(SOON).retries(1))).unwrap();
+        becomes(&place, Health::Healthy);
+        assert_eq!(place.kept().state().unwrap().restarts, 1);
+        place.end();
+        no_children_are_left();
+    });
+}

@@ -1,0 +1,94 @@
+//! A thousand containers that nobody owns: starts, what each keeps in memory, how long it takes to list and to remove them.
+//!
+//! `cargo bench --bench detached`, as root; `-- 100` takes a hundred.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use isolate::{Container, Rootfs, State};
+use isolate_benches::figure::{self, Times, head};
+use isolate_benches::tiny;
+
+const MANY: usize = 1000;
+/// The first ones, that the others are compared with.
+const FIRST: usize = 50;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let many = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(MANY);
+    let root = tiny::root("isolate-bench")?;
+    let measured = measure(many, &root);
+    for info in Container::list()? {
+        if info.labels.contains_key("bench") {
+            Container::open(info.name)?.remove_by_force()?;
+        }
+    }
+    fs::remove_dir_all(&root)?;
+    measured
+}
+
+fn measure(many: usize, root: &Path) -> Result<(), Box<dyn Error>> {
+    let [mut created, mut first, mut all, mut listed]: [Times; 4] = Default::default();
+    let mut containers = Vec::new();
+    for n in 0..many {
+        let described = Container::builder()
+            .name(format!("bench-{n}"))
+            .label("bench", "")
+            .rootfs(Rootfs::from(root))
+            .command(["/pause"]);
+        let container = created.take(|| described.create())?;
+        let begun = Instant::now();
+        container.start()?;
+        let took = begun.elapsed();
+        all.push(took);
+        if n < FIRST {
+            first.push(took);
+        }
+        containers.push(container);
+    }
+    for _ in 0..20 {
+        let there = listed.take(Container::list)?;
+        assert_eq!(there.iter().filter(|info| info.state == State::Running).count(), many);
+    }
+    head(&format!("{many} detached containers"));
+    created.print("create");
+    first.print("start, the first");
+    all.print("start, all");
+    listed.print("list, all");
+    let ratio = all.percentile(0.99).as_secs_f64() / first.percentile(0.5).as_secs_f64();
+    figure::print("start-p99-of-all/start-p50-of-first", ratio, "x");
+    figure::print("list", listed.percentile(0.5).as_secs_f64() * 1e3, "ms");
+    memory()?;
+    let begun = Instant::now();
+    containers.into_iter().try_for_each(isolate::Detached::remove_by_force)?;
+    figure::print("removed-in", begun.elapsed().as_secs_f64(), "s");
+    isolate::sweep()?;
+    Ok(())
+}
+
+/// `Private_Dirty` of keepers and their monitors: what each container costs that cannot be shared.
+fn memory() -> Result<(), Box<dyn Error>> {
+    let (mut keepers, mut monitors) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Ok(line) = fs::read_to_string(entry.path().join("cmdline")) else { continue };
+        let of = match &line {
+            line if line.starts_with("isolate-keeper bench-") => &mut keepers,
+            line if line.starts_with("isolate-monitor") => &mut monitors,
+            _ => continue,
+        };
+        let text = fs::read_to_string(entry.path().join("smaps_rollup"))?;
+        let field = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
+        of.extend(field.and_then(|field| field.split_whitespace().next()?.parse::<f64>().ok()));
+    }
+    for (name, all) in [("keeper", keepers), ("monitor", monitors)] {
+        let most = all.iter().copied().fold(0.0, f64::max);
+        figure::print(
+            &format!("{name}-private-dirty"),
+            all.iter().sum::<f64>() / all.len().max(1) as f64,
+            "KiB",
+        );
+        figure::print(&format!("{name}-private-dirty-most"), most, "KiB");
+    }
+    Ok(())
+}
