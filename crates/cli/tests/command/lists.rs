@@ -4,7 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use testkit::kernel_test;
 
-use crate::common::{NEEDS, NET, end, isolate, spawn, until_running};
+use crate::common::{NEEDS, NET, end, isolate, spawn, until, until_running};
 
 fn send(child: &std::process::Child, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
@@ -68,8 +68,9 @@ fn what_a_killed_command_leaves_is_listed_and_swept() {
         until_running("left");
         send(&child, Signal::KILL);
         assert_eq!(end(child).code, -9);
-        crate::common::until(|| isolate(&["ps"]).well().lines().nth(1).is_none().then_some(()));
-        assert!(isolate(&["ps", "-a"]).well().contains("Dead"));
+        // Its monitor lets go a moment after its last process.
+        until(|| isolate(&["ps", "-a"]).well().contains("Dead").then_some(()));
+        assert_eq!(isolate(&["ps", "-q"]).well(), "", "it does not run");
         assert_eq!(isolate(&["sweep"]).well(), "left\n");
         assert_eq!(isolate(&["sweep"]).well(), "");
     });
