@@ -24,10 +24,16 @@ pub(crate) struct Arguments {
 #[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 pub(crate) enum Verb {
     /// Run a program in a new container
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        override_usage = "isolate run [OPTIONS] IMAGE [COMMAND] [ARGUMENT]...\n       isolate run [OPTIONS] --rootfs DIR|host COMMAND [ARGUMENT]..."
+    )]
     Run(Box<run::Run>),
     /// Make a container that is to be started later
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        override_usage = "isolate create [OPTIONS] IMAGE [COMMAND] [ARGUMENT]...\n       isolate create [OPTIONS] --rootfs DIR|host COMMAND [ARGUMENT]..."
+    )]
     Create(Box<create::Create>),
     /// Start containers that do not run
     Start(lasting::Start),

@@ -35,7 +35,7 @@ pub(crate) struct ContainerOptions {
     #[command(flatten)]
     mounts: mounts::MountOptions,
     #[command(flatten)]
-    networks: networks::NetworkOptions,
+    pub networks: networks::NetworkOptions,
     #[command(flatten)]
     limits: limits::LimitOptions,
     #[command(flatten)]
@@ -45,12 +45,12 @@ pub(crate) struct ContainerOptions {
     #[command(flatten)]
     pub lasting: lasting::LastingOptions,
     /// Print help
-    #[arg(long, action = ArgAction::Help)]
+    #[arg(long, action = ArgAction::HelpShort)]
     help: Option<bool>,
 }
 
 impl ContainerOptions {
-    /// The description. Nothing is looked up and nothing made.
+    /// The description. Nothing is made, and nothing looked up but the container of `--network container:NAME`.
     pub(crate) fn describe(&self) -> Result<ContainerBuilder> {
         let mut builder = Container::builder();
         if let Some(name) = &self.name {
@@ -62,7 +62,7 @@ impl ContainerOptions {
         builder = self.root.apply(builder)?;
         builder = self.program.apply(builder)?;
         builder = self.mounts.apply(builder);
-        builder = self.networks.apply(builder);
+        builder = self.networks.apply(builder)?;
         builder = builder.limits(self.limits.limits()?);
         builder = self.rights.apply(builder);
         builder = self.namespaces.apply(builder);

@@ -5,14 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clap::Args;
 use isolate::{Attach, Bandwidth, ContainerBuilder, Publish};
 
+use crate::exit::{Failure, Result};
 use crate::options::pairs::{list, read, wanted};
+use crate::verbs::inspect::find;
 
 /// Flags of networks.
 #[derive(Args, Debug)]
 pub(crate) struct NetworkOptions {
-    /// `bridge`, `none`, `host`, `pasta`, or a network by name; also name=…,alias=…,ip=…,mac-address=…,gw-priority=…,up=BITS,down=BITS
+    /// `bridge`, `none`, `host`, `pasta`, `container:NAME`, or a network by name; also name=…,alias=…,ip=…,mac-address=…,gw-priority=…,up=BITS,down=BITS
     #[arg(long = "network", visible_alias = "net", value_name = "NETWORK", value_parser = network, help_heading = "Network")]
-    networks: Vec<Attach>,
+    networks: Vec<On>,
     /// One more name that it is found by on its first network
     #[arg(
         long = "network-alias",
@@ -35,11 +37,36 @@ pub(crate) struct NetworkOptions {
     publish: Vec<Publish>,
 }
 
+/// What it is to be on.
+#[derive(Clone, Debug)]
+enum On {
+    Network(Attach),
+    /// The network of a container that runs, by its name.
+    Container(String),
+}
+
+impl On {
+    fn attach(&self) -> Result<Attach> {
+        match self {
+            Self::Network(attach) => Ok(attach.clone()),
+            Self::Container(name) => match find(name)?.pid {
+                Some(pid) => Ok(Attach::path(format!("/proc/{pid}/ns/net"))),
+                None => Err(Failure::new(format!("container `{name}`: it does not run"))),
+            },
+        }
+    }
+}
+
 impl NetworkOptions {
+    /// Whether it is on the network of a container.
+    pub(crate) fn shares(&self) -> bool {
+        self.networks.iter().any(|on| matches!(on, On::Container(_)))
+    }
+
     /// Without a word root's containers are on the default bridge, as Docker's; for others the library decides.
-    pub(super) fn apply(&self, mut builder: ContainerBuilder) -> ContainerBuilder {
+    pub(super) fn apply(&self, mut builder: ContainerBuilder) -> Result<ContainerBuilder> {
         let is_root = rustix::process::geteuid().is_root();
-        let mut networks = self.networks.clone();
+        let mut networks = self.networks.iter().map(On::attach).collect::<Result<Vec<_>>>()?;
         if networks.is_empty() && (is_root || self.is_special()) {
             networks.push(Attach::bridge());
         }
@@ -49,7 +76,7 @@ impl NetworkOptions {
         for attach in networks {
             builder = builder.network(attach);
         }
-        self.publish.iter().fold(builder, ContainerBuilder::publish)
+        Ok(self.publish.iter().fold(builder, ContainerBuilder::publish))
     }
 
     fn is_special(&self) -> bool {
@@ -68,7 +95,15 @@ impl NetworkOptions {
 }
 
 /// A mode of Docker's, a network's name, or `name=…,alias=…`.
-pub(crate) fn network(text: &str) -> Result<Attach, String> {
+fn network(text: &str) -> Result<On, String> {
+    match text.strip_prefix("container:") {
+        Some("") => Err("container:NAME wants the name".into()),
+        Some(name) => Ok(On::Container(name.to_owned())),
+        None => attached(text).map(On::Network),
+    }
+}
+
+fn attached(text: &str) -> Result<Attach, String> {
     if !text.contains('=') {
         return named(text);
     }
@@ -139,7 +174,7 @@ mod tests {
 
     fn same(text: &str, wanted: &Attach) {
         let written = |attach: &Attach| serde_json::to_value(attach).unwrap();
-        assert_eq!(written(&network(text).unwrap()), written(wanted), "{text}");
+        assert_eq!(written(&attached(text).unwrap()), written(wanted), "{text}");
     }
 
     #[test]
@@ -150,6 +185,8 @@ mod tests {
         same("bridge2", &Attach::named("bridge2"));
         same("ns:/run/netns/blue", &Attach::path("/run/netns/blue"));
         assert!(network("").is_err());
+        assert!(matches!(network("container:db"), Ok(On::Container(name)) if name == "db"));
+        assert!(network("container:").is_err());
     }
 
     #[test]

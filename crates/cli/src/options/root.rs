@@ -28,7 +28,7 @@ pub(crate) struct RootOptions {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Root")]
     pub pull: PullPolicy,
     /// The image, unless there is a --rootfs; the program and its arguments
-    #[arg(value_name = "IMAGE] [COMMAND", trailing_var_arg = true, required = true)]
+    #[arg(value_name = "IMAGE|COMMAND", trailing_var_arg = true, required = true)]
     words: Vec<OsString>,
 }
 

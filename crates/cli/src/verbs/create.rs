@@ -33,6 +33,11 @@ impl Create {
         if self.rm && self.container.lasting.restarts() {
             return Err(Failure::new("--rm removes what --restart would start again"));
         }
+        if self.container.networks.shares() {
+            // By the number of a process, which may be another's at the next start.
+            let what = "a container that lasts cannot share the network of another";
+            return Err(Failure::new(what).hint("run --rm does"));
+        }
         let builder = match self.tty {
             true => builder.terminal(WindowSize::of_stdin().unwrap_or_default()),
             false => builder.open_stdin(self.interactive),

@@ -55,6 +55,11 @@ fn a_running_container_is_connected_and_disconnected() {
         let addresses = ["exec", "app", "busybox", "ip", "-4", "-o", "addr"];
         let seen = isolate(&addresses).well();
         assert!(seen.contains("172.30.8.9/24") && seen.contains("eth0"), "{seen}");
+        let shared = "run --rm --network container:app --rootfs host busybox ip -4 -o addr";
+        let shared = isolate(&shared.split(' ').collect::<Vec<_>>()).well();
+        assert!(shared.contains("172.30.8.9/24"), "{shared}");
+        let lasting = isolate(&["run", "-d", "--network", "container:app", "--rootfs", "host", "true"]);
+        assert!(lasting.failed(125).contains("run --rm"));
         let twice = isolate(&["network", "connect", "late", "app"]).failed(125);
         assert!(twice.contains("on network `late` already"), "{twice}");
         assert_eq!(isolate(&["network", "disconnect", "late", "app"]).well(), "");
