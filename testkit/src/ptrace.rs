@@ -8,8 +8,8 @@ use std::io;
 pub(crate) enum Stop {
     /// Before it, with its number and arguments.
     Entry(i64, [u64; 6]),
-    /// After it.
-    Exit,
+    /// After it, with what it gives.
+    Exit(i64),
     /// It stands elsewhere.
     Other,
 }
@@ -23,7 +23,7 @@ pub(crate) enum Go {
     Free,
 }
 
-/// struct ptrace_syscall_info, for an entry.
+/// struct ptrace_syscall_info, for an entry. At an exit the result is in the number's place.
 #[repr(C)]
 struct Info {
     operation: u8,
@@ -67,7 +67,7 @@ pub(crate) fn stop(pid: i32) -> io::Result<Stop> {
     request(GET_SYSCALL_INFO, pid, size_of::<Info>(), &raw mut info as usize)?;
     Ok(match info.operation {
         ENTRY => Stop::Entry(info.number.cast_signed(), info.args),
-        EXIT => Stop::Exit,
+        EXIT => Stop::Exit(info.number.cast_signed()),
         _ => Stop::Other,
     })
 }

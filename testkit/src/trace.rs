@@ -121,12 +121,24 @@ pub fn follow(
     Ok(Trace { calls, struck, status: ExitStatus::from_raw(status?), hung })
 }
 
+/// One that is followed.
+#[derive(Clone, Copy)]
+struct Kin {
+    who: Who,
+    /// What its call is to give, once that has been skipped.
+    result: Option<i64>,
+    /// Its last call was broken off, and is made again: the kernel does so itself where it waits for a lock of its own.
+    again: bool,
+}
+
+/// What a call gives within the kernel that is made again (ERESTARTSYS and its kin).
+const RESTARTED: std::ops::RangeInclusive<i64> = -516..=-512;
+
 struct Tracer {
     owner: i32,
     rules: Rules,
     fault: Option<(Who, usize, Fault)>,
-    /// Each with what its call is to give, once that has been skipped.
-    kin: BTreeMap<i32, (Who, Option<i64>)>,
+    kin: BTreeMap<i32, Kin>,
     /// The same numbers, for who kills them when it takes too long.
     followed: Arc<Mutex<BTreeSet<i32>>>,
     /// Those that live, the youngest last.
@@ -157,7 +169,7 @@ impl Tracer {
     }
 
     fn add(&mut self, pid: i32, who: Who) {
-        self.kin.insert(pid, (who, None));
+        self.kin.insert(pid, Kin { who, result: None, again: false });
         self.followed.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
         if who == Who::Monitor {
             self.monitors.push(pid);
@@ -200,13 +212,13 @@ impl Tracer {
         if signal == libc::SIGTRAP | 0x80 {
             match ptrace::stop(pid)? {
                 Stop::Entry(number, args) => self.entry(pid, number, args)?,
-                Stop::Exit => self.exit(pid)?,
+                Stop::Exit(result) => self.exit(pid, result)?,
                 Stop::Other => {}
             }
         } else if event == 0 {
             deliver = signal;
         }
-        let Some((who, result)) = self.kin.get(&pid).copied() else { return Ok(()) };
+        let Some(Kin { who, result, .. }) = self.kin.get(&pid).copied() else { return Ok(()) };
         let executed = event == libc::PTRACE_EVENT_EXEC && who == Who::Child;
         if executed || self.over && result.is_none() {
             self.forget(pid);
@@ -216,7 +228,11 @@ impl Tracer {
     }
 
     fn entry(&mut self, pid: i32, number: i64, args: [u64; 6]) -> io::Result<()> {
-        let Some((who, _)) = self.kin.get(&pid).copied() else { return Ok(()) };
+        let Some(kin) = self.kin.get_mut(&pid) else { return Ok(()) };
+        let (who, again) = (kin.who, std::mem::take(&mut kin.again));
+        if again {
+            return Ok(());
+        }
         if who == Who::Owner && number == libc::SYS_kill {
             match args[0] as i32 {
                 BEGIN => self.counting = true,
@@ -250,7 +266,8 @@ impl Tracer {
                 if number != libc::SYS_close {
                     ptrace::skip_call(pid)?;
                 }
-                self.kin.insert(pid, (who, Some(-i64::from(errno))));
+                let result = Some(-i64::from(errno));
+                self.kin.insert(pid, Kin { who, result, again: false });
             }
             Fault::Kill(Who::Owner) => kill(self.owner),
             Fault::Kill(_) if who == Who::Monitor => kill(pid),
@@ -259,10 +276,13 @@ impl Tracer {
         Ok(())
     }
 
-    fn exit(&mut self, pid: i32) -> io::Result<()> {
-        let Some((who, Some(result))) = self.kin.get(&pid).copied() else { return Ok(()) };
-        self.kin.insert(pid, (who, None));
-        ptrace::set_result(pid, result)
+    fn exit(&mut self, pid: i32, given: i64) -> io::Result<()> {
+        let Some(kin) = self.kin.get_mut(&pid) else { return Ok(()) };
+        kin.again = RESTARTED.contains(&given);
+        match kin.result.take() {
+            Some(result) => ptrace::set_result(pid, result),
+            None => Ok(()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ const HERE: &str = "root,overlay,nf_tables,iptables,veth,userns,program:busybox,
                     loop,program:docker-registry,program:skopeo,program:umoci,image:base,image:python,image:tomcat";
 /// Each in a machine, and the crates whose tests are not run there: what those use of the kernel is the same on the other, and on this
 /// machine.
-const KERNELS: [(&str, &[&str]); 2] = [("6.1", &["images", "cli"]), ("6.12", &["netns"])];
+const KERNELS: [(&str, &[&str]); 2] = [("6.1", &["images", "cli"]), ("6.12", &["netns", "cli"])];
 
 /// A program of tests.
 struct Program {

@@ -177,9 +177,7 @@ fn can_give(call: &Call, errno: i32) -> bool {
         // The others are of network file systems, and std panics for one at the end of a directory.
         (libc::SYS_close, errno) => call.who != Who::Owner || errno == libc::EINTR,
         // std panics where there is nothing random.
-        (libc::SYS_getrandom, errno) => {
-            call.who != Who::Owner || [libc::EPERM, libc::EINTR, libc::EAGAIN].contains(&errno)
-        }
+        (libc::SYS_getrandom, errno) => call.who != Who::Owner || [libc::EPERM, libc::EINTR].contains(&errno),
         // Such a capability there is not.
         (libc::SYS_prctl, libc::EINVAL) => call.args[0] != libc::PR_CAPBSET_DROP as u64,
         // That something is not there, or not known, is said in what comes back by netlink.
