@@ -130,6 +130,14 @@ impl Link {
         }
     }
 
+    /// The same, and its pair is gone afterwards: for a process that may end before a thread has deleted it.
+    pub(crate) fn remove(&mut self, inside: Inside<'_>) -> Result<()> {
+        match self {
+            Self::Bridge(_, port) => port.take().map_or(Ok(()), |port| Ok(port.remove()?)),
+            Self::Macvlan(..) => self.disconnect(inside),
+        }
+    }
+
     /// Takes back the rules that lead to it. The link goes with the network namespace: to delete it would wait for the kernel.
     pub(super) fn close(&mut self) -> Result<()> {
         match self {

@@ -211,7 +211,12 @@ impl Container {
         let mut place = places.remove(n);
         let published = place.link.port().map(isolate_netns::Port::published).unwrap_or_default();
         let mut errors = Vec::new();
-        errors.extend(place.link.disconnect(&|| self.inside_namespace()).err());
+        // Who disconnects what somebody else has started is often a command that ends then.
+        let taken_off = match undo.seen.is_some() {
+            true => place.link.remove(&|| self.inside_namespace()),
+            false => place.link.disconnect(&|| self.inside_namespace()),
+        };
+        errors.extend(taken_off.err());
         let mut record = undo.read_record()?;
         record.places.retain(|other| other.network != network);
         errors.extend(undo.write_record(&record).err());
