@@ -75,7 +75,7 @@ fn with_few_descriptors(container: &ContainerBuilder) {
         }
         setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: usual.maximum }).unwrap();
         let started = container.clone().start();
-        setrlimit(Resource::Nofile, usual.clone()).unwrap();
+        setrlimit(Resource::Nofile, usual).unwrap();
         match started.and_then(Container::remove) {
             Ok(()) => {
                 println!("ok {most}");
