@@ -4,6 +4,7 @@
 //! calls there are; then there is a run for each, in the same world and by the same names. The ordinary tests take a part of them, in
 //! strides; with `ISOLATE_TESTS_LONG` set they take all, and say how many there were.
 
+mod descriptors;
 mod errnos;
 mod kills;
 mod names;
@@ -42,6 +43,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const PHASES: [&str; 4] = ["start", "exec", "stop", "remove"];
 /// Or that, alone.
 const SWEEP: &str = "sweep";
+const FEW: &str = "few";
 
 /// A run of the owner.
 struct Ran {
@@ -51,15 +53,22 @@ struct Ran {
     stderr: String,
 }
 
+/// The owner, in a world.
+fn owner_in(world: &World, phase: &str) -> Command {
+    let mut owner = Command::new(std::env::current_exe().unwrap());
+    owner
+        .args(["--exact", "faults::owner::owner", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(owner::ROOT, world.root())
+        .env(owner::NAME, &world.name)
+        .env(owner::PHASE, phase);
+    owner
+}
+
 /// Runs the owner, with a fault at one of the calls of a phase.
 #[expect(clippy::zombie_processes, reason = "`follow` waits for it")]
 fn run(world: &World, phase: &str, rules: Rules, fault: Option<(Who, usize, Fault)>) -> Ran {
     let stderr = testkit::scratch().join("stderr");
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::owner::owner", "--ignored", "--nocapture", "--test-threads=1"])
-        .env(owner::ROOT, world.root())
-        .env(owner::NAME, &world.name)
-        .env(owner::PHASE, phase)
+    let mut owner = owner_in(world, phase)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(File::create(&stderr).unwrap())

@@ -5,10 +5,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use isolate::{Bytes, Container, Limits, Mount, Rootfs, Stdio};
+use isolate::{Bytes, Container, ContainerBuilder, Limits, Mount, Rootfs, Stdio};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use testkit::trace::mark;
 
-use super::{SWEEP, VOLUME};
+use super::{FEW, SWEEP, VOLUME};
 use crate::common::{groups_of, sh};
 
 /// The root of its container. Says to this program that it is the owner, too.
@@ -35,18 +36,20 @@ fn owner() {
         phase(SWEEP, isolate::sweep);
         std::process::exit(0);
     }
-    let started = phase("start", || {
-        sh("exec sleep 1000")
-            .name(&name)
-            .rootfs(Rootfs::from(std::path::PathBuf::from(root)))
-            .limits(Limits::new().memory(Bytes::mib(64)).pids(50))
-            .mount(Mount::volume(VOLUME, "/data"))
-            .publish((9000, 8080))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .start()
-    });
+    let container = sh("exec sleep 1000")
+        .name(&name)
+        .rootfs(Rootfs::from(std::path::PathBuf::from(root)))
+        .limits(Limits::new().memory(Bytes::mib(64)).pids(50))
+        .mount(Mount::volume(VOLUME, "/data"))
+        .publish((9000, 8080))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if std::env::var(PHASE).unwrap() == FEW {
+        with_few_descriptors(&container);
+        std::process::exit(0);
+    }
+    let started = phase("start", || container.start());
     if let Some(mut container) = started {
         println!(
             "{}",
@@ -60,6 +63,27 @@ fn owner() {
     println!("done");
     // What the harness would still do is nobody's concern.
     std::process::exit(0);
+}
+
+/// Starts it with each number of descriptors that does not do, and with some that do.
+fn with_few_descriptors(container: &ContainerBuilder) {
+    let usual = getrlimit(Resource::Nofile);
+    let mut enough = 0;
+    for most in 4..256 {
+        if enough == 3 {
+            break;
+        }
+        setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: usual.maximum }).unwrap();
+        let started = container.clone().start();
+        setrlimit(Resource::Nofile, usual).unwrap();
+        match started.and_then(Container::remove) {
+            Ok(()) => {
+                println!("ok {most}");
+                enough += 1;
+            }
+            Err(e) => println!("error {most} {e}"),
+        }
+    }
 }
 
 /// Waits for a word, does that between two marks, and says how it went.
