@@ -154,10 +154,7 @@ impl Detached {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if it does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let sent = self.kept().and_then(|kept| match self.is_started()? {
-            true => Ok(kept.signal(signal)?),
-            false => Ok(false),
-        });
+        let sent = self.started_kept().and_then(|kept| Ok(kept.signal(signal)?));
         self.said(sent.and_then(|sent| if sent { Ok(()) } else { Err(not_running()) }))
     }
 
@@ -209,7 +206,8 @@ impl Detached {
     /// # Errors
     /// [`Lost`](ErrorKind::Lost): its keeper was killed.
     pub fn outcome(&self) -> Result<Option<(Outcome, Usage)>> {
-        if !self.said(self.is_started())? {
+        self.said(self.record())?;
+        if !self.is_started() {
             return Ok(None);
         }
         let state = self.said(self.kept().and_then(|kept| Ok(kept.state()?)))?;
@@ -226,16 +224,12 @@ impl Detached {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if it does not run.
     pub fn attach(&self) -> Result<Attachment> {
-        self.said(match self.is_started() {
-            Ok(true) => self.kept().and_then(|kept| {
-                kept.attach().map_err(|e| match e.kind() {
-                    isolate_namespaces::ErrorKind::InvalidInput => not_running(),
-                    _ => e.into(),
-                })
-            }),
-            Ok(false) => Err(not_running()),
-            Err(e) => Err(e),
-        })
+        self.said(self.started_kept().and_then(|kept| {
+            kept.attach().map_err(|e| match e.kind() {
+                isolate_namespaces::ErrorKind::InvalidInput => not_running(),
+                _ => e.into(),
+            })
+        }))
     }
 
     /// What it has written to its standard output and error, or to its terminal: [`Logs`] says from when on, and whether to wait for more.
@@ -319,14 +313,16 @@ impl Detached {
     }
 
     fn started_kept(&self) -> Result<Kept> {
-        match self.is_started()? {
+        self.record()?;
+        match self.is_started() {
             true => self.kept(),
             false => Err(Error::new(ErrorKind::NotFound, "it has never run")),
         }
     }
 
-    fn is_started(&self) -> Result<bool> {
-        Ok(self.record()?.started)
+    /// Whether a keeper was ever at work.
+    fn is_started(&self) -> bool {
+        self.keeper_directory().join("state").exists()
     }
 
     fn record(&self) -> Result<DetachedRecord> {

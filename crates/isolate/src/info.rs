@@ -232,7 +232,7 @@ impl ContainerInfo {
 
     /// Of one that may run now.
     fn of_detached(record: &DetachedRecord, run: Option<&Record>) -> Result<Self> {
-        let kept = if record.started { record.state()? } else { None };
+        let kept = record.state()?;
         let description = &record.description;
         let mut info = match run {
             Some(run) => Self::of(run, false),
@@ -242,7 +242,7 @@ impl ContainerInfo {
         info.state = match run {
             Some(_) if info.state == State::Created && restarting => State::Restarting,
             Some(_) => info.state,
-            None if record.started => State::Exited,
+            None if kept.is_some() => State::Exited,
             None => State::Created,
         };
         if run.is_none() {

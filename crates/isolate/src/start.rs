@@ -178,7 +178,7 @@ pub(crate) fn begin(
     if let (Some(quota), Some(project)) = (&compiled.layout.quota, undo.project) {
         quota.make(project)?;
     }
-    if let (Some(quota), Some(before)) = (&compiled.layout.quota, before.filter(|before| !before.started)) {
+    if let (Some(quota), Some(before)) = (&compiled.layout.quota, before.filter(|before| !before.prepared)) {
         before.project.map_or(Ok(()), |project| quota.make(project))?;
     }
     if let Some(limited) = &compiled.layout.limited {

@@ -49,10 +49,7 @@ impl Detached {
     }
 
     pub(super) fn view(&self, record: &DetachedRecord, must_run: bool) -> Result<View> {
-        let seen = match record.started {
-            true => self.process()?,
-            false => None,
-        };
+        let seen = if self.is_started() { self.process()? } else { None };
         if must_run && seen.is_none() {
             return Err(not_running());
         }

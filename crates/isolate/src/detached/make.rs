@@ -90,7 +90,8 @@ impl Detached {
         self.tidy()?;
         let mut record = self.record()?;
         record.whole = false;
-        record.write(&self.directory)?;
+        // On a disk that is full it goes all the same; should this be killed then, somebody has to remove it once more.
+        record.write(&self.directory).ok();
         let guard = self.store.lock()?;
         take_back(&self.store, &guard, &self.directory, Some(&record))
     }
@@ -144,7 +145,9 @@ pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
 impl DetachedRecord {
     /// It was to be removed at its end, and has ended.
     fn is_over(&self, store: &Store) -> bool {
-        self.description.remove_at_end && self.started && !store.container(&self.name).exists()
+        self.description.remove_at_end
+            && self.state().is_ok_and(|state| state.is_some())
+            && store.is_gone(&self.name)
     }
 
     /// The same attachment at the address that it had, if another is not asked for.

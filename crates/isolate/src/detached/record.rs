@@ -66,9 +66,9 @@ pub(crate) struct DetachedRecord {
     /// The addresses that it had, by network.
     #[serde(default)]
     pub addresses: BTreeMap<String, Vec<IpAddr>>,
-    /// Whether it was ever started.
+    /// Whether its place on the disk was made, by a start.
     #[serde(default)]
-    pub started: bool,
+    pub prepared: bool,
 }
 
 impl DetachedRecord {
@@ -89,7 +89,7 @@ impl DetachedRecord {
             volumes: Vec::new(),
             anonymous: Vec::new(),
             addresses: BTreeMap::new(),
-            started: false,
+            prepared: false,
         }
     }
 

@@ -39,15 +39,12 @@ impl Detached {
         }
         let begun = start::begin(&description, &self.name, Some(&record))?;
         let places = begun.container.undo().read_record()?.places;
-        record.addresses = places.into_iter().map(|place| (place.network, place.addresses)).collect();
-        let was_started = std::mem::replace(&mut record.started, true);
-        let attachment = self.hand_over(begun, &record, attached)?;
-        let written = record.write(&self.directory);
-        if written.is_err() && !was_started {
-            // Nobody would know that it runs.
-            self.stop_now(None).ok();
+        let addresses = places.into_iter().map(|place| (place.network, place.addresses)).collect();
+        if !record.prepared || record.addresses != addresses {
+            (record.prepared, record.addresses) = (true, addresses);
+            record.write(&self.directory)?;
         }
-        written.map(|()| attachment)
+        self.hand_over(begun, &record, attached)
     }
 
     /// Gives it to its keeper.
@@ -87,7 +84,8 @@ impl Detached {
 
     /// By a signal and with some time, or at once.
     pub(super) fn stop_now(&self, grace: Option<Duration>) -> Result<Option<Outcome>> {
-        if !self.is_started()? {
+        self.record()?;
+        if !self.is_started() {
             return Ok(None);
         }
         let kept = self.kept()?;
@@ -107,7 +105,8 @@ impl Detached {
             kept.signal(Signal::KILL)?;
             state = kept.wait()?;
         }
-        self.tidy()?;
+        // It has ended: what of its run cannot be taken back now, the next sweep takes.
+        self.tidy().ok();
         match state.status {
             KeptStatus::Lost => Err(lost()),
             _ => outcome(&state).map(Some),
@@ -129,9 +128,9 @@ impl Detached {
         if !self.store.is_owned(&self.name) {
             return Ok(false);
         }
-        // One that has ended lets go in a moment.
-        Ok(!self.is_started()?
-            || !matches!(self.kept()?.state()?.status, KeptStatus::Exited | KeptStatus::Lost))
+        // One that has ended lets go in a moment; so does one whose start was not finished, by who was killed.
+        Ok(self.is_started()
+            && !matches!(self.kept()?.state()?.status, KeptStatus::Exited | KeptStatus::Lost))
     }
 
     /// Takes back what is left of its last run.
