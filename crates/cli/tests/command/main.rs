@@ -12,3 +12,4 @@ mod run;
 mod terminal;
 mod texts;
 mod volumes;
+mod walk;

@@ -13,7 +13,7 @@ use testkit::kernel_test;
 use crate::common::{HERE, NEEDS, command, isolate};
 
 /// What a person sits at: both sides.
-fn terminal() -> (Terminal, OwnedFd) {
+pub(crate) fn terminal() -> (Terminal, OwnedFd) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -30,7 +30,7 @@ fn settings(slave: &OwnedFd) -> String {
 }
 
 /// Reads until this is there.
-fn until(master: &mut Terminal, marker: &str) -> String {
+pub(crate) fn until(master: &mut Terminal, marker: &str) -> String {
     let (end, mut seen) = (Instant::now() + Duration::from_secs(60), String::new());
     while !seen.contains(marker) {
         assert!(Instant::now() < end, "no {marker:?} in {seen:?}");
