@@ -67,14 +67,14 @@ fn measure(many: usize, root: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `Private_Dirty` of keepers and their monitors: what each container costs that cannot be shared.
+/// `Private_Dirty` of keepers and of monitors, which have the launcher's name: what each container costs that cannot be shared.
 fn memory() -> Result<(), Box<dyn Error>> {
     let (mut keepers, mut monitors) = (Vec::new(), Vec::new());
     for entry in fs::read_dir("/proc")?.flatten() {
         let Ok(line) = fs::read_to_string(entry.path().join("cmdline")) else { continue };
         let of = match &line {
             line if line.starts_with("isolate-keeper bench-") => &mut keepers,
-            line if line.starts_with("isolate-monitor") => &mut monitors,
+            line if line.starts_with("isolate-launcher") => &mut monitors,
             _ => continue,
         };
         let text = fs::read_to_string(entry.path().join("smaps_rollup"))?;
@@ -82,12 +82,11 @@ fn memory() -> Result<(), Box<dyn Error>> {
         of.extend(field.and_then(|field| field.split_whitespace().next()?.parse::<f64>().ok()));
     }
     for (name, all) in [("keeper", keepers), ("monitor", monitors)] {
+        if all.is_empty() {
+            return Err(format!("no {name} was found").into());
+        }
         let most = all.iter().copied().fold(0.0, f64::max);
-        figure::print(
-            &format!("{name}-private-dirty"),
-            all.iter().sum::<f64>() / all.len().max(1) as f64,
-            "KiB",
-        );
+        figure::print(&format!("{name}-private-dirty"), all.iter().sum::<f64>() / all.len() as f64, "KiB");
         figure::print(&format!("{name}-private-dirty-most"), most, "KiB");
     }
     Ok(())
