@@ -10,7 +10,7 @@ fn main() -> isolate::Result<()> {
                   [ $(wc -l < /var/tmp/runs) -gt 1 ] || exit 1; touch /tmp/ready; exec sleep 1000";
     Container::builder()
         .name("worker")
-        .rootfs(isolate::Rootfs::host().with("/var"))
+        .rootfs(isolate::Rootfs::host().with("/var/tmp"))
         .restart(Restart::OnFailure { most: Some(3) })
         .health(HealthCheck::new(["test", "-e", "/tmp/ready"]).interval(Duration::from_millis(50)))
         .command(["/bin/sh", "-c", script])

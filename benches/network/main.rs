@@ -25,6 +25,9 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const ROUNDS: usize = 200;
 const MANY: u16 = 1000;
 const PORTS: u16 = 700;
+/// Turns of so many connections each, twice.
+const TURNS: usize = 80;
+const CONNECTIONS: usize = 25;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -134,48 +137,74 @@ impl Drop for Server {
     }
 }
 
-/// How long a connection to a published port takes to be set up, with one port published and with many.
+/// How long a connection to a published port takes to be set up, with one port published and with many: of two hosts in turn, the one that
+/// has many being now this, now that.
 fn connecting() -> Result<()> {
-    let lan = NetworkNamespace::new()?;
-    lan.loopback_up()?;
-    let here = NetworkNamespace::current()?;
-    // From another host: a pair by hand.
-    let me = path(&here);
-    lan.run(|| {
-        run(&format!("ip link add lan1 index 77 type veth peer name lan0 netns {me}"))?;
-        run("ip address add 192.0.2.2/24 dev lan1")?;
-        run("ip link set lan1 up")
-    })??;
-    run("ip address add 192.0.2.1/24 dev lan0")?;
-    run("ip link set lan0 up")?;
-    let bridge = Bridge::create("bench0", "10.77.0.1/16".parse()?)?;
-    let namespace = NetworkNamespace::new()?;
-    let port = bridge.connect(&namespace, address(0), "eth0")?;
-    let _server = Server::in_namespace(&namespace, 80)?;
-    port.publish((9000, 80))?;
-    let to = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9000));
-    let (mut one, mut many) = (Times::default(), Times::default());
-    for round in 0..16 {
-        let times = if round % 2 == 0 { &mut one } else { &mut many };
-        lan.run(|| {
-            for _ in 0..100 {
-                let begun = Instant::now();
-                TcpStream::connect(to)?;
-                times.push(begun.elapsed());
+    let hosts = [PublishedHost::new()?, PublishedHost::new()?];
+    let [mut one, mut many]: [Times; 2] = Default::default();
+    for crowded in 0..2 {
+        hosts[crowded].publish_many()?;
+        for _ in 0..TURNS {
+            for (n, host) in hosts.iter().enumerate() {
+                host.connect(if n == crowded { &mut many } else { &mut one })?;
             }
-            Ok::<_, std::io::Error>(())
-        })??;
-        if round % 2 == 0 {
-            (1..MANY).try_for_each(|n| port.publish((20000 + n, 80)).map(drop))?;
-        } else {
-            port.published().into_iter().skip(1).try_for_each(|publish| port.unpublish(publish))?;
         }
+        hosts[crowded].unpublish_many()?;
     }
     head("A connection from another host to a published port");
     one.print("1 port published");
     many.print("1000 ports published");
     figure::print("connect-1000-ports/connect-1-port", many.ratio(&one), "x");
     Ok(())
+}
+
+/// A host with a container, whose port 80 is published on 9000; and a neighbour on its network.
+struct PublishedHost {
+    host: NetworkNamespace,
+    lan: NetworkNamespace,
+    port: Port,
+    _server: Server,
+}
+
+impl PublishedHost {
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+    fn new() -> Result<Self> {
+        let [host, lan, namespace] =
+            [NetworkNamespace::new()?, NetworkNamespace::new()?, NetworkNamespace::new()?];
+        let here = path(&host);
+        lan.run(|| {
+            run("ip link set lo up")?;
+            run(&format!("ip link add lan1 index 77 type veth peer name lan0 netns {here}"))?;
+            run("ip address add 192.0.2.2/24 dev lan1")?;
+            run("ip link set lan1 up")
+        })??;
+        let port = host.run(|| {
+            run(&format!("ip address add {}/24 dev lan0", Self::ADDRESS))?;
+            run("ip link set lan0 up")?;
+            let bridge = Bridge::create("bench0", "10.77.0.1/16".parse()?)?;
+            let port = bridge.connect(&namespace, address(0), "eth0")?;
+            port.publish((9000, 80))?;
+            Ok::<_, Box<dyn Error + Send + Sync>>(port)
+        })??;
+        let server = Server::in_namespace(&namespace, 80)?;
+        Ok(Self { host, lan, port, _server: server })
+    }
+
+    fn publish_many(&self) -> Result<()> {
+        let publish = |n| self.port.publish((20000 + n, 80)).map(drop);
+        Ok(self.host.run(|| (1..MANY).try_for_each(publish))??)
+    }
+
+    fn unpublish_many(&self) -> Result<()> {
+        let published = self.port.published().into_iter().skip(1);
+        Ok(self.host.run(|| published.into_iter().try_for_each(|publish| self.port.unpublish(publish)))??)
+    }
+
+    fn connect(&self, times: &mut Times) -> Result<()> {
+        let connect = || TcpStream::connect((Self::ADDRESS, 9000)).map(drop);
+        Ok(self.lan.run(|| (0..CONNECTIONS).try_for_each(|_| times.take(connect)))??)
+    }
 }
 
 /// What one more costs on a bridge of many.
