@@ -302,12 +302,7 @@ impl Container {
     }
 
     pub(crate) fn group(&self) -> Result<&Cgroup> {
-        self.undo.cgroup.as_ref().ok_or_else(|| {
-            let what = format!("container `{}`: it has no control group", self.name);
-            Error::new(ErrorKind::Unsupported, what).with_hint(
-                "an ordinary user wants one that is delegated: systemd-run --user -p Delegate=yes -p DelegateSubgroup=caller",
-            )
-        })
+        self.undo.cgroup.as_ref().ok_or_else(|| self.said(no_group()))
     }
 
     fn child(&self) -> &Child {
@@ -322,6 +317,12 @@ impl Container {
     pub(crate) fn said(&self, error: impl Into<Error>) -> Error {
         error.into().of(format!("container `{}`", self.name))
     }
+}
+
+pub(crate) fn no_group() -> Error {
+    Error::new(ErrorKind::Unsupported, "it has no control group").with_hint(
+        "an ordinary user wants one that is delegated: systemd-run --user -p Delegate=yes -p DelegateSubgroup=caller",
+    )
 }
 
 /// The pidfd of its first process.

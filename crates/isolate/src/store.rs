@@ -209,7 +209,7 @@ impl Entry {
         record.write(&self.path)
     }
 
-    /// Removes the directories in it, which takes longer than the rest: while nobody waits for the lock over all.
+    /// Removes the directories in it.
     pub(crate) fn clear(&self) -> Result<()> {
         let failed = |e| Error::io(self.path.display(), &e);
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
@@ -277,14 +277,14 @@ pub(crate) fn wait_lock(path: &Path) -> Result<File> {
 }
 
 fn open_lock(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| Error::io(path.display(), &e))
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let opened = match opened {
+        // One that is there can be held all the same.
+        Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path).map_err(|_| e),
+        other => other,
+    };
+    opened.map_err(|e| Error::io(path.display(), &e))
 }
 
 fn retry(mut call: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {

@@ -69,12 +69,12 @@ fn one(store: &Store, guard: &Guard, entry: Entry, record: Option<Record>) -> Re
     if let Some(record) = &record {
         // On an error the record stays, so that the next sweep tries again.
         let said = |e: Error| e.of(format!("remains of container `{}`", record.name));
-        Error::all(remains(store, guard, record)).map_err(said)?;
+        Error::all(remains(store, guard, &entry, record)).map_err(said)?;
     }
     entry.remove(guard)
 }
 
-fn remains(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
+fn remains(store: &Store, guard: &Guard, entry: &Entry, record: &Record) -> Vec<Error> {
     let mut errors = Vec::new();
     for group in record.keeper.iter().chain([&record.cgroup]) {
         match Cgroup::open(group) {
@@ -86,6 +86,8 @@ fn remains(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
     let directories = record.scratch.iter().chain(&record.work).chain(&record.image).chain(&record.anonymous);
     errors.extend(own(directories, record.project));
     errors.extend(record.made.as_ref().and_then(|made| made.remove().err()));
+    // Before what is to be written: on a file system that is full it makes room for that.
+    errors.extend(entry.clear().err());
     errors.extend(record.places.iter().filter_map(|place| place.sweep(store, guard, &record.name).err()));
     errors
 }

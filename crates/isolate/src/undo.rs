@@ -131,6 +131,10 @@ impl Undo {
         if let Some(project) = self.project.take() {
             note(rootfs::release_project(project));
         }
+        if let Some(entry) = &self.entry {
+            // Before what is to be written: on a file system that is full it makes room for that.
+            note(entry.clear());
+        }
         for place in places {
             note(self.store.lock().and_then(|guard| place.leave(&self.store, &guard, &name)));
         }
@@ -138,7 +142,6 @@ impl Undo {
             note(self.store.lock().and_then(|guard| ids.give_back(&guard)));
         }
         if let Some(entry) = self.entry.take() {
-            note(entry.clear());
             // What is still there is found by its record, in the next sweep.
             if errors.is_empty() {
                 errors.extend(self.store.lock().and_then(|guard| entry.remove(&guard)).err());

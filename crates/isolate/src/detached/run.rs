@@ -7,7 +7,7 @@ use isolate_cgroups::{Cgroup, Limits};
 use isolate_namespaces::{Attachment, Keeper, KeptStatus, Signal, Stdio};
 
 use super::{Detached, DetachedRecord, lost, outcome};
-use crate::container::Container;
+use crate::container::{Container, no_group};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outcome::Outcome;
 use crate::start::{self, Begun};
@@ -117,7 +117,15 @@ impl Detached {
         let _lock = self.lock()?;
         let mut record = self.record()?;
         if self.runs()? {
-            self.view(&record, true)?.update(limits)?;
+            let applied = match self.group()? {
+                Some(group) => group.apply(limits).map_err(Error::from),
+                None => Err(no_group()),
+            };
+            match applied {
+                Err(e) if self.runs()? => return Err(e),
+                // Else it has ended meanwhile.
+                _ => {}
+            }
         }
         record.description.limits = record.description.limits.clone().and(limits);
         record.write(&self.directory)

@@ -249,6 +249,7 @@ fn the_host(with: &[PathBuf], scratch: Scratch, state: &Path, way: Way) -> Resul
             layout.mounts.push(way.mount(Mount::bind(path, path).read_only()));
             continue;
         }
+        holds_no_upper(path, &scratch)?;
         let layers = std::slice::from_ref(path);
         let filesystem = throw_away(Overlay::on(path), layers, &scratch, pairs, &mut layout, way)?;
         layout.mounts.push(Mount::filesystem(filesystem, path));
@@ -256,6 +257,24 @@ fn the_host(with: &[PathBuf], scratch: Scratch, state: &Path, way: Way) -> Resul
     }
     layout.finish(&scratch, pairs, way);
     Ok(layout)
+}
+
+/// What is written to a directory of the host's cannot lie in that directory.
+fn holds_no_upper(path: &Path, scratch: &Scratch) -> Result<()> {
+    let Some(upper) = scratch.directory().filter(|upper| upper.starts_with(path)) else { return Ok(()) };
+    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let there = upper.ancestors().find(|upper| upper.exists());
+    if there.and_then(device) != device(path) {
+        return Ok(());
+    }
+    let path = path.display();
+    let what = format!(
+        "Rootfs::host().with(\"{path}\"): what the container writes would lie in it, in {}",
+        upper.display()
+    );
+    Err(Error::new(ErrorKind::InvalidConfig, what).with_hint(
+        "name directories below it that are wanted; or keep what is written in memory, Rootfs::in_memory",
+    ))
 }
 
 impl Layout {

@@ -9,12 +9,15 @@ mod bandwidth;
 mod changes;
 mod common;
 mod copies;
+mod crowd;
+mod cycles;
 mod detached;
 mod errors;
 mod exec;
 #[cfg(target_arch = "x86_64")]
 mod faults;
 mod frozen;
+mod full;
 #[cfg(feature = "images")]
 mod images;
 mod info;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use isolate::{Rootfs, UserNamespace};
+use isolate::{Bytes, ErrorKind, Rootfs, UserNamespace};
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
 use crate::common::{NEEDS, printed, sh};
@@ -45,6 +45,27 @@ fn what_is_written_below_usr_is_not_the_hosts() {
         assert_eq!(printed(sh(script)), "mine\n");
         assert!(fs::metadata("/usr/bin/env").is_ok() && fs::metadata("/usr/bin/isolate-test-file").is_err());
         assert_eq!(printed(sh("ls /usr/bin/env")), "/usr/bin/env\n", "nor the next container's");
+    });
+}
+
+#[test]
+fn a_directory_of_the_host_that_the_writable_layer_lies_in_is_refused() {
+    kernel_test(NEEDS, || {
+        let place = "/var/lib/isolate";
+        let error = sh("true").rootfs(Rootfs::host().with(place)).start().unwrap_err();
+        let (text, hint) = (error.to_string(), error.hint().unwrap());
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(
+            text.contains("with(\"/var/lib/isolate\"): what the container writes would lie in it"),
+            "{text}"
+        );
+        assert!(hint.contains("in_memory"), "{hint}");
+        let memory = Rootfs::host().with(place).in_memory(Bytes::mib(1));
+        assert!(sh("test -d /var/lib/isolate").rootfs(memory).status().unwrap().success());
+        // It lies on a file system of its own here.
+        assert!(
+            sh("test -d /var/lib/dpkg").rootfs(Rootfs::host().with("/var/lib")).status().unwrap().success()
+        );
     });
 }
 

@@ -14,6 +14,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// The file in its directory.
 pub(super) const FILE: &str = "names";
+/// Room for the next one, where the file system has none: a name can go from a network also when that is full.
+const SPARE: &str = ".names.spare";
+const PAGE: usize = 4096;
 /// Its places are numbers of 32 bits, and nobody needs as many names.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -67,17 +70,30 @@ fn replace(directory: &Path, bytes: &[u8]) -> Result<()> {
     }
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let new = directory.join(format!(".{FILE}.{}.{number}", std::process::id()));
-    let written = write_new(&new, bytes).and_then(|()| fs::rename(&new, directory.join(FILE)));
+    let spare = directory.join(SPARE);
+    let full =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let written = match write_new(&new, bytes) {
+        Err(error) if full(&error) => {
+            // Taken before it is written: nobody else has it.
+            fs::rename(&spare, &new).map_err(|_| error).and_then(|()| write_new(&new, bytes))
+        }
+        written => written,
+    };
+    let written = written.and_then(|()| fs::rename(&new, directory.join(FILE)));
     if written.is_err() {
         fs::remove_file(&new).ok();
+    } else if fs::metadata(&spare).map_or(0, |metadata| metadata.len()) < bytes.len() as u64 {
+        fs::write(&spare, vec![0; bytes.len().next_multiple_of(PAGE)]).ok();
     }
     written.map_err(wrong)
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // One that was left by a process of the same number is nobody's.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
+    // One that was left by a process of the same number is nobody's. What room it has it keeps until it is written.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
     file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
     file.set_permissions(Permissions::from_mode(0o644))
 }
 
