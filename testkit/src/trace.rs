@@ -196,10 +196,20 @@ impl Tracer {
                 self.forget(pid);
                 if pid == self.owner {
                     ended = Some(status);
+                    self.let_all_go();
                 }
             }
         }
         ended.ok_or_else(|| io::Error::other("somebody else has waited for the owner"))
+    }
+
+    /// Also those that wait for something: they are let go where they stop.
+    fn let_all_go(&mut self) {
+        self.over = true;
+        for pid in self.kin.keys() {
+            // One that has ended meanwhile need not stop.
+            ptrace::interrupt(*pid).ok();
+        }
     }
 
     fn stopped(&mut self, pid: i32, status: i32) -> io::Result<()> {

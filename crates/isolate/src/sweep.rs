@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use isolate_cgroups::{Cgroup, ErrorKind as GroupErrorKind};
-
 use crate::detached;
 use crate::error::{Error, Result};
 use crate::ids;
@@ -12,7 +10,7 @@ use crate::record::Record;
 use crate::recorded::Recorded;
 use crate::rootfs;
 use crate::store::{Entry, Guard, Store};
-use crate::undo::remove_tree;
+use crate::undo::{remove_group, remove_tree};
 
 /// Takes back what containers have left whose owner was killed. The first start of a process does it, too.
 ///
@@ -76,13 +74,8 @@ fn one(store: &Store, guard: &Guard, entry: Entry, record: Option<Record>) -> Re
 
 fn remains(store: &Store, guard: &Guard, entry: &Entry, record: &Record) -> Vec<Error> {
     let mut errors = Vec::new();
-    for group in record.keeper.iter().chain([&record.cgroup]) {
-        match Cgroup::open(group) {
-            Ok(group) => errors.extend(group.remove().map_err(Error::from).err()),
-            Err(e) if e.kind() == GroupErrorKind::NotFound => {}
-            Err(e) => errors.push(e.into()),
-        }
-    }
+    let groups = record.keeper.iter().chain([&record.cgroup]);
+    errors.extend(groups.filter_map(|group| remove_group(group).err()));
     let directories = record.scratch.iter().chain(&record.work).chain(&record.image).chain(&record.anonymous);
     errors.extend(own(directories, record.project));
     errors.extend(record.made.as_ref().and_then(|made| made.remove().err()));

@@ -81,7 +81,7 @@ impl Undo {
             cgroup.keep();
         }
         self.directories.clear();
-        (self.made, self.project) = (None, None);
+        (self.made, self.project, self.record.keeper) = (None, None, None);
         (self.ids, self.entry) = (None, None);
     }
 
@@ -122,6 +122,10 @@ impl Undo {
         if let Some(cgroup) = self.cgroup.take() {
             note(cgroup.remove().map_err(Error::from));
         }
+        // Of one that was to be handed over, and was not.
+        if let Some(keeper) = &self.record.keeper {
+            note(remove_group(keeper));
+        }
         if let Some(made) = self.made.take() {
             note(made.remove());
         }
@@ -154,6 +158,14 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         self.unwind();
+    }
+}
+
+/// A control group with everything in it; none is no error.
+pub(crate) fn remove_group(name: &str) -> Result<()> {
+    match Cgroup::open(name) {
+        Err(e) if e.kind() == isolate_cgroups::ErrorKind::NotFound => Ok(()),
+        group => group.and_then(Cgroup::remove).map_err(Error::from),
     }
 }
 

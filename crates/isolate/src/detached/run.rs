@@ -37,12 +37,15 @@ impl Detached {
             let stdin = if description.open_stdin { Stdio::piped() } else { Stdio::null() };
             description.stdio = [Some(stdin), Some(Stdio::piped()), Some(Stdio::piped())];
         }
-        let begun = start::begin(&description, &self.name, Some(&record))?;
+        let mut begun = start::begin(&description, &self.name, Some(&record))?;
         let places = begun.container.undo().read_record()?.places;
         let addresses = places.into_iter().map(|place| (place.network, place.addresses)).collect();
-        if !record.prepared || record.addresses != addresses {
-            (record.prepared, record.addresses) = (true, addresses);
+        // What it had none of when it was made stays its own, too.
+        let base = begun.container.undo().ids.as_ref().map(|range| range.base).or(record.base);
+        if !record.prepared || record.addresses != addresses || record.base != base {
+            (record.prepared, record.addresses, record.base) = (true, addresses, base);
             record.write(&self.directory)?;
+            begun.container.undo_mut().ids = None;
         }
         self.hand_over(begun, &record, attached)
     }

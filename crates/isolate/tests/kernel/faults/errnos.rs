@@ -6,7 +6,7 @@ use testkit::kernel_test;
 use testkit::trace::{Call, Fault, Rules, Who};
 
 use super::world::World;
-use super::{NEEDS, PHASES, calls, is_wanted, most_were_reached, names, point, run, stride};
+use super::{LASTING, NEEDS, PHASES, beside, calls, is_wanted, most_were_reached, names, point, run, stride};
 
 const ERRNOS: [i32; 11] = [
     libc::EPERM,
@@ -33,6 +33,11 @@ fn whatever_fails_in_a_start_there_is_an_error_that_names_it_and_nothing_is_left
 #[test]
 fn whatever_fails_later_there_is_an_error_that_names_it_and_nothing_is_left() {
     all_points(&PHASES[1..]);
+}
+
+#[test]
+fn whatever_fails_of_one_that_lasts_there_is_an_error_that_names_it_and_it_is_whole_or_not_there() {
+    all_points(&LASTING);
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn all_points(phases: &[&str]) {
     kernel_test(NEEDS, || {
         let world = World::new();
         let mut wrong = Vec::new();
-        let shape = run(&world, "remove", RULES, None).shape().map(str::to_owned);
+        let shape = run(&world, beside(phases[0])[3], RULES, None).shape().map(str::to_owned);
         world.is_empty_after("no fault", true).unwrap();
         for phase in phases {
             let begun = Instant::now();
@@ -137,7 +142,8 @@ fn one(
     let as_described = no_answer || ran.said("no user", "namespace").is_none();
     // What is said not to be there is neither copied nor hidden.
     let as_described = as_described && errno != libc::ENOENT;
-    if ran.said("ok", "start").is_some() && as_described && ran.shape() != shape {
+    let started = if LASTING.contains(&phase) { "launch" } else { "start" };
+    if ran.said("ok", started).is_some() && as_described && ran.shape() != shape {
         let (as_it_is, as_it_should_be) = differences(ran.shape(), shape);
         return Err(format!("{what}: it started otherwise: {as_it_is:?} in place of {as_it_should_be:?}"));
     }
@@ -178,6 +184,8 @@ fn can_give(call: &Call, errno: i32) -> bool {
         (libc::SYS_close, errno) => call.who != Who::Owner || errno == libc::EINTR,
         // std panics where there is nothing random.
         (libc::SYS_getrandom, errno) => call.who != Who::Owner || [libc::EPERM, libc::EINTR].contains(&errno),
+        // Of a time that is one there is no other, and std panics for them.
+        (libc::SYS_clock_nanosleep, errno) => call.who != Who::Owner || errno == libc::EINTR,
         // Such a capability there is not.
         (libc::SYS_prctl, libc::EINVAL) => call.args[0] != libc::PR_CAPBSET_DROP as u64,
         // That something is not there, or not known, is said in what comes back by netlink.

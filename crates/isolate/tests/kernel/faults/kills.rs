@@ -4,7 +4,7 @@ use testkit::kernel_test;
 use testkit::trace::{Call, Fault, Rules, Who};
 
 use super::world::World;
-use super::{NEEDS, PHASES, Ran, calls, is_wanted, most_were_reached, names, point, run, stride};
+use super::{LASTING, NEEDS, PHASES, Ran, calls, is_wanted, most_were_reached, names, point, run, stride};
 
 pub(super) const ALL: Rules = Rules { counts: |_| true, can_give: |_, _| true };
 /// How many points of a phase the ordinary tests take.
@@ -18,6 +18,11 @@ fn whoever_is_killed_at_any_call_of_a_start_nothing_is_left() {
 #[test]
 fn whoever_is_killed_at_any_call_of_an_exec_a_stop_or_a_removal_nothing_is_left() {
     all_points(&PHASES[1..]);
+}
+
+#[test]
+fn whoever_is_killed_a_container_that_lasts_is_there_as_a_whole_or_not_at_all() {
+    all_points(&LASTING);
 }
 
 fn all_points(phases: &[&str]) {
@@ -46,7 +51,11 @@ fn all_points(phases: &[&str]) {
                 kept += usize::from(!world.left(std::time::Duration::ZERO).is_empty());
                 let checked = ended(&world, &ran, *victim, &what)
                     .and_then(|()| {
-                        if world.has_ended() { Ok(()) } else { Err(format!("{what}: somebody lives on")) }
+                        if LASTING.contains(phase) || world.has_ended() {
+                            Ok(())
+                        } else {
+                            Err(format!("{what}: somebody lives on"))
+                        }
                     })
                     .and_then(|()| world.is_empty_after(&what, true));
                 if let Err(error) = checked {

@@ -5,11 +5,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use isolate::{Bytes, Container, ContainerBuilder, Limits, Mount, Rootfs, Stdio};
+use isolate::{Bytes, Container, ContainerBuilder, Exec, Limits, Mount, Rootfs, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use testkit::trace::mark;
 
-use super::{FEW, SWEEP, VOLUME};
+use super::{FEW, LASTING, SWEEP, VOLUME, lasting};
 use crate::common::{groups_of, sh};
 
 /// The root of its container. Says to this program that it is the owner, too.
@@ -23,8 +23,11 @@ pub(super) const PHASE: &str = "ISOLATE_TEST_FAULTS_PHASE";
 /// What is so of its program, however it was started: its rights, what it has open, its mounts, its links, its ids.
 const LOOK: &str = "grep -E '^(Cap|Seccomp:|NoNewPrivs|Groups|Uid)' /proc/2/status; echo open $(ls /proc/2/fd); cat /proc/2/limits; \
                     cut -d' ' -f2-4 /proc/2/mounts | sed 's/[a-z]*dir=[^,]*//g; s/id=[0-9]*/id=/g'; echo links $(ls /sys/class/net); \
-                    hostname; echo volume $(ls -a /data); echo ids $(wc -l < /proc/2/uid_map); echo routes $(ip route | wc -l); \
+                    hostname; echo volume $(ls -a /data); echo ids $(wc -l < /proc/2/uid_map) $(cut -c22- /proc/2/uid_map); echo routes $(ip route | wc -l); \
                     echo oom $(cat /proc/2/oom_score_adj)";
+
+/// What that says of the ids in the user namespace of the machine.
+const HOSTS_OWN: &str = "4294967295";
 
 /// No test: the owner, in the world of the test that starts it.
 #[test]
@@ -36,26 +39,25 @@ fn owner() {
         phase(SWEEP, isolate::sweep);
         std::process::exit(0);
     }
-    let container = sh("exec sleep 1000")
+    let described = sh("exec sleep 1000")
         .name(&name)
         .rootfs(Rootfs::from(std::path::PathBuf::from(root)))
         .limits(Limits::new().memory(Bytes::mib(64)).pids(50))
         .mount(Mount::volume(VOLUME, "/data"))
-        .publish((9000, 8080))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+        .publish((9000, 8080));
+    let container = described.clone().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if std::env::var(PHASE).unwrap() == FEW {
         with_few_descriptors(&container);
         std::process::exit(0);
     }
+    if LASTING.contains(&&*std::env::var(PHASE).unwrap()) {
+        lasting::live(&described, &name);
+        println!("done");
+        std::process::exit(0);
+    }
     let started = phase("start", || container.start());
     if let Some(mut container) = started {
-        println!(
-            "{}",
-            if container.root_outside().is_some() { "user namespace" } else { "no user namespace" }
-        );
-        println!("shape {}", shape(&container).replace('\n', "|"));
+        println!("shape {}", shape(container.name(), &mut container.exec("/bin/sh")));
         phase("exec", || execute(&container));
         phase("stop", || stop(&mut container));
         phase("remove", || container.remove());
@@ -87,7 +89,7 @@ fn with_few_descriptors(container: &ContainerBuilder) {
 }
 
 /// Waits for a word, does that between two marks, and says how it went.
-fn phase<T, E: Display>(name: &str, what: impl FnOnce() -> Result<T, E>) -> Option<T> {
+pub(super) fn phase<T, E: Display>(name: &str, what: impl FnOnce() -> Result<T, E>) -> Option<T> {
     println!("\nat {name}");
     std::io::stdin().read_line(&mut String::new()).unwrap();
     mark(true);
@@ -126,13 +128,15 @@ fn stop(container: &mut Container) -> isolate::Result<ExitStatus> {
     Ok(status)
 }
 
-fn shape(container: &Container) -> String {
-    let looked = container.exec("/bin/sh").args(["-c", LOOK]).output();
+/// Its look; that it has no user namespace is said on a line of its own.
+pub(super) fn shape(name: &str, shell: &mut Exec<'_>) -> String {
+    let looked = shell.args(["-c", LOOK]).output();
     let mut shape = match looked {
         Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
         Err(e) => return format!("cannot look: {e}"),
     };
-    for group in groups_of(container.name()) {
+    println!("{}", if shape.contains(HOSTS_OWN) { "no user namespace" } else { "user namespace" });
+    for group in groups_of(name) {
         for limit in ["memory.limit_in_bytes", "memory.max", "pids.max"] {
             let value = std::fs::read_to_string(group.join(limit)).unwrap_or_default();
             let hierarchy = group.parent().unwrap_or(&group).display().to_string();
@@ -142,5 +146,8 @@ fn shape(container: &Container) -> String {
     let rules = std::process::Command::new("nft").args(["list", "ruleset"]).output();
     let lines = rules.map_or(0, |output| output.stdout.split(|byte| *byte == b'\n').count());
     shape.push_str(&format!("{lines} lines of rules\n"));
-    shape
+    // Directories are read in any order.
+    let mut lines: Vec<_> = shape.lines().collect();
+    lines.sort_unstable();
+    lines.join("|")
 }

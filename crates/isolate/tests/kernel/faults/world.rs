@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use isolate::{Container, ErrorKind};
 use testkit::leaks::Snapshot;
 
 use super::VOLUME;
@@ -87,6 +88,7 @@ impl World {
             if took > limit() {
                 return Err(format!("{what}: the sweep took {took:?}"));
             }
+            self.remove_what_lasts().map_err(|e| format!("{what}: {e}"))?;
         }
         // The kernel ends namespaces and their links some time after the last process.
         let left = self.left(Duration::from_secs(5));
@@ -106,9 +108,19 @@ impl World {
 }
 
 impl World {
+    /// One that lasts is whole if it is there at all.
+    fn remove_what_lasts(&self) -> isolate::Result<()> {
+        match Container::open(&self.name) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+            Ok(container) => container.inspect().and_then(|_| container.remove_by_force()),
+        }
+    }
+
     /// After a fault that was found, so that the next run has nothing of it.
     pub(super) fn tidy_up(&self) {
         isolate::sweep().ok();
+        self.remove_what_lasts().ok();
         for line in [["nft", "flush", "ruleset", "", ""], ["ip", "link", "delete", "dev", "isolate0"]] {
             let arguments = line[1..].iter().filter(|word| !word.is_empty());
             std::process::Command::new(line[0]).args(arguments).output().ok();
