@@ -130,8 +130,7 @@ impl Cgroup {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Mounts::with(|mounts| {
-            let relative = mounts.v2().and_then(|mount| path.strip_prefix(&mount.point).ok());
-            let name = Name::parse(relative.unwrap_or(path))?;
+            let name = Name::of(mounts, path)?;
             let open = || {
                 let group = Directory::below(mounts.unified()?, name.components())?;
                 Ok((group, v1::Groups::open(mounts, &name)?))
@@ -467,7 +466,7 @@ impl Cgroup {
     }
 }
 
-fn subject(name: &Name) -> String {
+pub(crate) fn subject(name: &Name) -> String {
     format!("cgroup {}", name.path().display())
 }
 

@@ -64,12 +64,16 @@ pub(crate) fn pids(group: &Directory) -> Result<Vec<u32>> {
     Ok(pids)
 }
 
-fn collect(group: &Directory, pids: &mut Vec<u32>) -> Result<()> {
+/// The processes of the group alone.
+pub(crate) fn own_pids(group: &Directory) -> Result<Vec<u32>> {
     // A threaded group lists no processes; its domain above it does. One removed meanwhile has none.
-    if let Some(text) = read_procs(group)? {
-        // 0 stands for a process that this pid namespace cannot see.
-        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
-    }
+    let text = read_procs(group)?.unwrap_or_default();
+    // 0 stands for a process that this pid namespace cannot see.
+    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect())
+}
+
+fn collect(group: &Directory, pids: &mut Vec<u32>) -> Result<()> {
+    pids.extend(own_pids(group)?);
     match group.children() {
         Ok(children) => children.iter().try_for_each(|child| collect(child, pids)),
         Err(Errno::NOENT | Errno::NODEV) => Ok(()),

@@ -17,6 +17,7 @@ mod freeze;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod glance;
 mod kill;
 mod limits;
 mod mountinfo;
@@ -38,6 +39,7 @@ pub use cgroup::Cgroup;
 pub use controllers::{Availability, Controller, Controllers};
 pub use devices::{DeviceKind, DeviceRule};
 pub use error::{Error, ErrorKind, Result};
+pub use glance::Glance;
 pub use limits::{Device, IoMax, Limits, Partition};
 pub use reader::StatsReader;
 pub use stats::{CpuStats, Details, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats};

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::mountinfo::Mounts;
 use crate::{Error, Result};
 
 /// The longest file name of a Linux file system.
@@ -42,6 +43,12 @@ impl Name {
             }
         }
         Ok(Self(bytes.split(|byte| *byte == b'/').map(|part| OsStr::from_bytes(part).to_owned()).collect()))
+    }
+
+    /// The same, or of a group by its path in the hierarchy of cgroup v2.
+    pub(crate) fn of(mounts: &Mounts, path: &Path) -> Result<Self> {
+        let relative = mounts.v2().and_then(|mount| path.strip_prefix(&mount.point).ok());
+        Self::parse(relative.unwrap_or(path))
     }
 
     /// The components above the last.

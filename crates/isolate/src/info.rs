@@ -7,7 +7,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use isolate_cgroups::{Cgroup, Limits};
+use isolate_cgroups::{Cgroup, Glance, Limits};
 use isolate_namespaces::{Health, KeptStatus, Restart};
 use isolate_netns::Publish;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::network::PlaceRecord;
 use crate::outcome::Outcome;
+use crate::parallel;
 use crate::record::Record;
 use crate::store::Store;
 
@@ -149,12 +150,17 @@ impl Container {
         let (runs, dead) = (store.records(), store.unowned(&guard)?);
         drop(guard);
         let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
-        let mut all = Vec::new();
-        for record in detached::records()? {
-            let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
-            all.push(ContainerInfo::of_detached(&record, run.as_ref())?);
-        }
-        all.extend(runs.into_values().map(|run| ContainerInfo::of(&run, dead.contains(&run.name))));
+        let lasting: Vec<_> = detached::records()?
+            .into_iter()
+            .map(|record| {
+                let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
+                (record, run)
+            })
+            .collect();
+        let lasting =
+            parallel::map(&lasting, |(record, run)| ContainerInfo::of_detached(record, run.as_ref()));
+        let mut all = lasting.into_iter().collect::<Result<Vec<_>>>()?;
+        all.extend(runs.into_values().map(|run| ContainerInfo::of(&run, dead.contains(&run.name), None)));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
@@ -178,7 +184,7 @@ impl Container {
             Error::new(ErrorKind::NotFound, format!("container `{name}`: there is none of that name"))
                 .with_hint("Container::list tells which there are")
         })?;
-        Ok(ContainerInfo::of(&run, dead))
+        Ok(ContainerInfo::of(&run, dead, None))
     }
 
     /// What it is, as any process sees it: [`find`](Self::find) by its name.
@@ -198,10 +204,10 @@ impl Container {
 }
 
 impl ContainerInfo {
-    fn of(record: &Record, dead: bool) -> Self {
-        let group = Cgroup::open(&record.cgroup).ok();
-        let now = group.as_ref().and_then(|group| group.watch_state().and_then(|state| state.read()).ok());
-        let state = match now {
+    /// `first` is its first process, if that is known.
+    fn of(record: &Record, dead: bool, first: Option<u32>) -> Self {
+        let seen = if dead { None } else { Cgroup::glance(&record.cgroup).ok() };
+        let state = match seen.as_ref().map(|seen| seen.state) {
             _ if dead => State::Ended,
             Some(now) if now.frozen && now.populated => State::Paused,
             Some(now) if now.populated => State::Running,
@@ -211,7 +217,7 @@ impl ContainerInfo {
             name: record.name.clone(),
             id: record.id().to_owned(),
             state,
-            pid: group.and_then(|group| first_process(&group)),
+            pid: seen.and_then(|seen| first_process(&record.cgroup, seen, first)),
             created: record.created,
             command: record.command.clone(),
             image: record.source.clone(),
@@ -235,8 +241,8 @@ impl ContainerInfo {
         let kept = record.state()?;
         let description = &record.description;
         let mut info = match run {
-            Some(run) => Self::of(run, false),
-            None => Self::of(&record.as_run(), true),
+            Some(run) => Self::of(run, false, kept.as_ref().and_then(|kept| kept.pid)),
+            None => Self::of(&record.as_run(), true, None),
         };
         let restarting = kept.as_ref().is_some_and(|kept| kept.status == KeptStatus::Restarting);
         info.state = match run {
@@ -278,8 +284,16 @@ impl PlaceInfo {
 
 /// The one that is process 1 of its pid namespace: the last number of `NSpid` (proc_pid_status(5)). Of a container in somebody else's pid
 /// namespace, its oldest process.
-fn first_process(group: &Cgroup) -> Option<u32> {
-    let mut pids = group.pids().ok()?;
+fn first_process(group: &str, seen: Glance, known: Option<u32>) -> Option<u32> {
+    let mut pids = seen.pids;
+    // One that is in the group is not another's, whose number it may be elsewhere.
+    if let Some(known) = known.filter(|known| pids.contains(known)) {
+        return Some(known);
+    }
+    if pids.is_empty() && seen.state.populated {
+        // It has made groups of its own.
+        pids = Cgroup::open(group).and_then(|group| group.pids()).ok()?;
+    }
     pids.sort_unstable();
     let is_first = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

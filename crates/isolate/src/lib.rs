@@ -32,6 +32,7 @@ mod name;
 mod network;
 mod origin;
 mod outcome;
+mod parallel;
 mod parcel;
 mod pasta;
 mod plan;

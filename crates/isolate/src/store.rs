@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::parallel;
 use crate::record::Record;
 
 /// The state directory of this user.
@@ -147,13 +148,9 @@ impl Store {
 
     /// What is known of every container, living or dead, at this moment.
     pub(crate) fn records(&self) -> Vec<Record> {
-        let entries = fs::read_dir(self.containers());
-        entries
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| Record::read(&entry.path()).ok().flatten())
-            .collect()
+        let entries = fs::read_dir(self.containers()).into_iter().flatten().flatten();
+        let paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        parallel::map(&paths, |path| Record::read(path).ok().flatten()).into_iter().flatten().collect()
     }
 
     /// The names of the containers whose lock nobody holds.

@@ -55,11 +55,11 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
     Error::all(errors).map(|()| swept)
 }
 
-/// Of one container, if nobody owns it.
-pub(crate) fn of(store: &Store, guard: &Guard, name: &str) -> Result<()> {
+/// Of one container, if nobody owns it; whether there was something.
+pub(crate) fn of(store: &Store, guard: &Guard, name: &str) -> Result<bool> {
     match store.dead_one(guard, name) {
-        Some((entry, record)) => one(store, guard, entry, record),
-        None => Ok(()),
+        Some((entry, record)) => one(store, guard, entry, record).map(|()| true),
+        None => Ok(false),
     }
 }
 

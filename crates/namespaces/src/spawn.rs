@@ -92,7 +92,7 @@ struct Started {
 }
 
 fn start(plan: &Plan, hear: u32) -> Result<Started> {
-    monitor::reap_orphans();
+    monitor::reap_some();
     let ends = Ends::open(&plan.stdio)?;
     let failed = |e: io::Error| Error::io("cannot prepare the start", &e);
     let (control, far) = kernel::control_pair().map_err(failed)?;

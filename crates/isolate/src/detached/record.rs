@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::parallel;
 use crate::record::Record;
 use crate::recorded::Recorded;
 use crate::store;
@@ -165,8 +166,8 @@ pub(crate) fn find(name: &str) -> Result<Option<DetachedRecord>> {
 
 /// Those that are there as a whole. A user without a place for them has none.
 pub(crate) fn records() -> Result<Vec<DetachedRecord>> {
-    let all = directories()?.into_iter().filter_map(|path| DetachedRecord::read(&path).ok().flatten());
-    Ok(all.filter(|record| record.whole).collect())
+    let all = parallel::map(&directories()?, |path| DetachedRecord::read(path).ok().flatten());
+    Ok(all.into_iter().flatten().filter(|record| record.whole).collect())
 }
 
 pub(crate) fn directories() -> Result<Vec<PathBuf>> {

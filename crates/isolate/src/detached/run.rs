@@ -151,10 +151,12 @@ impl Detached {
             std::thread::sleep(Duration::from_millis(1));
         }
         let guard = self.store.lock()?;
-        let swept = sweep::of(&self.store, &guard, &self.name);
-        // Its keeper and its monitor, if they were this process's children.
-        isolate_namespaces::reap_orphans();
-        swept
+        let swept = sweep::of(&self.store, &guard, &self.name)?;
+        if swept {
+            // Its keeper and its monitor, if they were this process's children.
+            isolate_namespaces::reap_orphans();
+        }
+        Ok(())
     }
 
     fn group(&self) -> Result<Option<Cgroup>> {
