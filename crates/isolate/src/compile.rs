@@ -150,6 +150,14 @@ pub(crate) fn compile(
     for mount in layout.mounts.iter().cloned().chain(own).chain(files::mounts(state, &layout)) {
         command.mount(mount);
     }
+    if builder.confinement.read_only_root {
+        // What is mounted over a part of it is not it.
+        let parts = layout.mounts.iter().map(|mount| mount.target());
+        for part in parts.filter(|part| builder.mounts.iter().all(|mount| mount.target() != *part)) {
+            command.read_only_mount(part);
+        }
+        command.read_only_mount("/");
+    }
     if mode == Mode::Bridge && builder.sysctls.iter().all(|(name, _)| name != PING) {
         // As on Docker's: everybody may send echo requests, which wants no capability then (icmp(7)).
         command.sysctl(PING, if decision.is_mapped() { "0 65535" } else { "0 2147483647" });

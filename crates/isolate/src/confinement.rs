@@ -68,6 +68,7 @@ pub(crate) struct Confinement {
     pub masked: Vec<PathBuf>,
     #[serde(with = "crate::recorded")]
     pub read_only: Vec<PathBuf>,
+    pub read_only_root: bool,
 }
 
 impl Default for Confinement {
@@ -97,6 +98,7 @@ impl Confinement {
             unmasked: false,
             masked: Vec::new(),
             read_only: Vec::new(),
+            read_only_root: false,
         }
     }
 

@@ -109,7 +109,8 @@ impl Steps {
                 self.call(Section::Child, words, libc::SYS_mkdirat, args).ignore =
                     [libc::EEXIST as u16, 0, 0, 0];
             } else {
-                let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_CLOEXEC;
+                // Not to be written: a mount with such a file open cannot become read-only.
+                let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDONLY | libc::O_CLOEXEC;
                 let args = vec![
                     Arg::Slot(parent),
                     text(Path::new(part))?,

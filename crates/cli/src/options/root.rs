@@ -54,34 +54,7 @@ impl RootOptions {
     /// Where its image is to be had, if it is of one.
     pub(crate) fn source(&self) -> Result<Option<Source>> {
         match (&self.rootfs, self.words.first()) {
-            (None, Some(image)) => Ok(Some(image_name(image)?.parse()?)),
-            _ => Ok(None),
-        }
-    }
-
-    pub(super) fn apply(&self, builder: ContainerBuilder) -> Result<ContainerBuilder> {
-        let builder = match self.storage_opt {
-            Some(most) => builder.rootfs(self.rootfs()?.on_disk(most)),
-            None => builder.rootfs(self.rootfs()?),
-        };
-        Ok(match (&self.rootfs, &self.entrypoint) {
-            (None, _) => builder.command(self.words.get(1..).unwrap_or_default()),
-            (Some(_), None) => builder.command(&self.words),
-            (Some(_), Some(first)) => {
-                builder.command([&OsString::from(first)].into_iter().chain(&self.words))
-            }
-        })
-    }
-
-    fn rootfs(&self) -> Result<Rootfs> {
-        match (&self.rootfs, self.words.first()) {
-            (Some(host), _) if host == Path::new("host") => match self.read_only {
-                true => Err(Failure::new(
-                    "--read-only is for a directory: that of the host is never written anyway",
-                )),
-                false => Ok(Rootfs::host()),
-            },
-            (Some(directory), _) if self.read_only => Ok(Rootfs::read_only(directory)),
+            (Some(host), _) if host == Path::new("host") => Ok(Rootfs::host()),
             (Some(directory), _) => Ok(directory.clone().into()),
             (None, Some(image)) => Ok(Rootfs::image(image_name(image)?)),
             (None, None) => Err(Failure::new("neither an image nor a --rootfs")),
@@ -112,11 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_not_written_is_a_directory() {
-        let said = described(&["--read-only", "--rootfs", "/srv/alpine", "ls"]).unwrap();
-        assert_eq!(said["rootfs"], serde_json::to_value(isolate::Rootfs::read_only("/srv/alpine")).unwrap());
+    fn any_root_can_be_read_only() {
+        for root in [&["--rootfs", "/srv/alpine"][..], &["--rootfs", "host"], &["tomcat:10"]] {
+            let said = described(&[&["--read-only"], root, &["ls"]].concat()).unwrap();
+            assert_eq!(said["confinement"]["read_only_root"], json!(true), "{said}");
+            assert_eq!(described(root).unwrap()["confinement"]["read_only_root"], json!(false));
+        }
         assert!(refused(&["--read-only"]).contains("--rootfs"));
-        assert!(refused(&["--read-only", "--rootfs", "host"]).contains("directory"));
     }
 
     #[test]

@@ -137,6 +137,20 @@ impl ContainerBuilder {
         self
     }
 
+    /// Nothing of its root can be changed from inside, whatever that is of: an image, layers, the host. What is mounted on it, volumes,
+    /// binds and tmpfs, can, unless they are read-only themselves: what a program must write, as `/tmp`, becomes a [tmpfs](crate::Mount::tmpfs).
+    ///
+    /// ```
+    /// use isolate::{Container, Mount};
+    /// let builder = Container::builder().read_only_root(true).mount(Mount::tmpfs("/tmp"));
+    /// # let _ = builder;
+    /// ```
+    #[doc(alias = "read-only")]
+    pub fn read_only_root(mut self, read_only: bool) -> Self {
+        self.confinement.read_only_root = read_only;
+        self
+    }
+
     /// Hides none of the paths below `/proc` and `/sys` that are hidden by default, and lets those below `/proc` be changed as far as
     /// its user may.
     #[doc(alias = "security-opt")]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use isolate::{Bytes, ErrorKind, Rootfs, UserNamespace};
+use isolate::{Bytes, ContainerBuilder, ErrorKind, Mount, Rootfs, UserNamespace};
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
 use crate::common::{NEEDS, printed, sh};
@@ -66,6 +66,31 @@ fn a_directory_of_the_host_that_the_writable_layer_lies_in_is_refused() {
         assert!(
             sh("test -d /var/lib/dpkg").rootfs(Rootfs::host().with("/var/lib")).status().unwrap().success()
         );
+    });
+}
+
+#[test]
+fn a_root_that_is_read_only_is_so_whatever_it_is_of_and_what_is_mounted_on_it_is_not() {
+    kernel_test(BUSYBOX, || {
+        let base = scratch();
+        busybox_root(&base);
+        let script = "for d in / /usr /etc /opt /var /data /tmp /dev/shm /made; do touch $d/x 2>/dev/null && echo $d; done; \
+                      mount -o remount,rw / 2>/dev/null && echo remounted; true";
+        let [writable, read_only] = [false, true].map(|read_only| {
+            [Rootfs::host(), Rootfs::from(base.as_path()), Rootfs::writable(&base)].map(|root| {
+                let mounts = [Mount::tmpfs("/tmp"), Mount::tmpfs("/made/below")];
+                let builder = mounts.into_iter().fold(sh(script).rootfs(root), ContainerBuilder::mount);
+                printed(builder.mount(Mount::anonymous_volume("/data")).read_only_root(read_only))
+            })
+        });
+        for (writable, read_only) in writable.iter().zip(&read_only) {
+            assert!(writable.starts_with("/\n") && writable.contains("/etc\n") && writable.contains("/made\n"), "{writable}");
+            assert_eq!(read_only, "/data\n/tmp\n/dev/shm\n");
+        }
+        // One's own over a part of it.
+        let own =
+            sh("touch /opt/x && ! touch /usr/x 2>/dev/null").mount(Mount::tmpfs("/opt")).read_only_root(true);
+        assert!(own.status().unwrap().success());
     });
 }
 

@@ -9,6 +9,7 @@ use super::Command;
 pub(crate) struct View {
     pub masked: Vec<PathBuf>,
     pub read_only: Vec<PathBuf>,
+    pub read_only_mounts: Vec<PathBuf>,
     pub sysctls: Vec<(String, String)>,
     pub console: bool,
 }
@@ -25,6 +26,12 @@ impl Command {
     /// alone.
     pub fn read_only_path(&mut self, path: impl AsRef<Path>) -> &mut Self {
         self.view.read_only.push(path.as_ref().to_owned());
+        self
+    }
+
+    /// The mount at this path inside the [`root`](Self::root) becomes read-only once all mounts are made; those on it stay as they are.
+    pub fn read_only_mount(&mut self, path: impl AsRef<Path>) -> &mut Self {
+        self.view.read_only_mounts.push(path.as_ref().to_owned());
         self
     }
 

@@ -28,6 +28,10 @@ pub(super) fn steps(command: &Command, steps: &mut Steps) -> Result<()> {
     for path in &command.view.read_only {
         read_only(path, steps)?;
     }
+    for path in &command.view.read_only_mounts {
+        let words = format!("set read-only on the mount {}", path.display());
+        steps.call(CHILD, words, libc::SYS_mount_setattr, read_only_flag(path, 0)?);
+    }
     if command.terminal.is_some() {
         terminal(command, steps)?;
     }
@@ -99,11 +103,14 @@ fn read_only(path: &Path, steps: &mut Steps) -> Result<()> {
     let flags = Arg::Number(libc::MS_BIND | libc::MS_REC);
     let again = vec![absolute(path)?, absolute(path)?, Arg::Number(0), flags, Arg::Number(0)];
     steps.call(CHILD, format!("bind {shown} to itself"), libc::SYS_mount, again).ignore = GONE;
-    let attr = [1u64 /* MOUNT_ATTR_RDONLY */, 0, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let set =
-        vec![Arg::Number(HERE), absolute(path)?, Arg::Number(RECURSIVE), Arg::Bytes(attr), Arg::Number(32)];
+    let set = read_only_flag(path, RECURSIVE)?;
     steps.call(CHILD, format!("set read-only on {shown}"), libc::SYS_mount_setattr, set).ignore = GONE;
     Ok(())
+}
+
+fn read_only_flag(path: &Path, flags: u64) -> Result<Vec<Arg>> {
+    let attr = [1u64 /* MOUNT_ATTR_RDONLY */, 0, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    Ok(vec![Arg::Number(HERE), absolute(path)?, Arg::Number(flags), Arg::Bytes(attr), Arg::Number(32)])
 }
 
 fn absolute(path: &Path) -> Result<Arg> {
