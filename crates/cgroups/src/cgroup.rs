@@ -407,6 +407,7 @@ impl Cgroup {
     /// after 5 seconds, with its pid in the hint.
     pub fn remove(mut self) -> Result<()> {
         self.owned = false;
+        self.v1.look(&self.name);
         let errors = remove::take_down(&self.group, &self.v1, REMOVE_WITHIN);
         Error::all(errors).map_or(Ok(()), |error| Err(error.about(subject(&self.name))))
     }
@@ -425,6 +426,7 @@ impl Cgroup {
     /// In how many hierarchies the group is: one, and on hybrid hosts those of cgroup v1.
     #[must_use]
     pub fn hierarchies(&self) -> usize {
+        self.v1.look(&self.name);
         1 + self.v1.directories().count()
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use isolate_cgroups::{Cgroup, Limits};
-use isolate_namespaces::{Health, KeptStatus, Restart};
+use isolate_namespaces::{Health, KeptStatus, Namespace, Restart};
 use isolate_netns::Publish;
 use serde::Serialize;
 
@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name;
 use crate::network::PlaceRecord;
 use crate::outcome::Outcome;
+use crate::pod;
 use crate::record::Record;
 use crate::store::Store;
 
@@ -75,6 +76,8 @@ pub struct ContainerInfo {
     pub command: Vec<OsString>,
     /// What its root is an image of.
     pub image: Option<String>,
+    /// The [pod](crate::Pod) that it is a container of.
+    pub pod: Option<String>,
     /// Its host name.
     pub hostname: String,
     /// Its labels.
@@ -144,19 +147,7 @@ impl Container {
     /// # Errors
     /// What the state directory cannot be read for.
     pub fn list() -> Result<Vec<ContainerInfo>> {
-        let store = Store::open()?;
-        let guard = store.lock()?;
-        let (runs, dead) = (store.records(), store.unowned(&guard)?);
-        drop(guard);
-        let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
-        let mut all = Vec::new();
-        for record in detached::records()? {
-            let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
-            all.push(ContainerInfo::of_detached(&record, run.as_ref())?);
-        }
-        all.extend(runs.into_values().map(|run| ContainerInfo::of(&run, dead.contains(&run.name))));
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all)
+        Ok(all()?.into_iter().filter_map(|(info, shares)| shares.is_none().then_some(info)).collect())
     }
 
     /// One container of this user by its name, whoever started it: as `docker inspect`. [`list`](Self::list) has all.
@@ -164,21 +155,16 @@ impl Container {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound).
     pub fn find(name: impl AsRef<str>) -> Result<ContainerInfo> {
-        let (store, name) = (Store::open()?, name.as_ref());
+        let name = name.as_ref();
         name::check(name)?;
-        let guard = store.lock()?;
-        let state = store.container(name);
-        let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
-        let dead = store.unowned(&guard)?.iter().any(|other| other == name);
-        drop(guard);
-        if let Some(record) = detached::find(name)? {
-            return ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead));
+        match one(name)? {
+            Some((info, None)) => Ok(info),
+            Some(_) => Err(pod::is_a_pod(name)),
+            None => {
+                let what = format!("container `{name}`: there is none of that name");
+                Err(Error::new(ErrorKind::NotFound, what).with_hint("Container::list tells which there are"))
+            }
         }
-        let run = run.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("container `{name}`: there is none of that name"))
-                .with_hint("Container::list tells which there are")
-        })?;
-        Ok(ContainerInfo::of(&run, dead))
     }
 
     /// What it is, as any process sees it: [`find`](Self::find) by its name.
@@ -195,6 +181,45 @@ impl Container {
     pub fn inspect(&self) -> Result<ContainerInfo> {
         Self::find(self.name())
     }
+}
+
+/// What is known of it, and of a pod what its containers share.
+type Known = (ContainerInfo, Option<Vec<Namespace>>);
+
+/// All containers and pods, by name.
+pub(crate) fn all() -> Result<Vec<Known>> {
+    let store = Store::open()?;
+    let guard = store.lock()?;
+    let (runs, dead) = (store.records(), store.unowned(&guard)?);
+    drop(guard);
+    let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
+    let mut all = Vec::new();
+    for record in detached::records()? {
+        let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
+        all.push((ContainerInfo::of_detached(&record, run.as_ref())?, record.shares));
+    }
+    all.extend(runs.into_values().map(|run| of_owned(&run, dead.contains(&run.name))));
+    all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+/// One of them, by its name.
+pub(crate) fn one(name: &str) -> Result<Option<Known>> {
+    let store = Store::open()?;
+    let guard = store.lock()?;
+    let state = store.container(name);
+    let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
+    let dead = store.unowned(&guard)?.iter().any(|other| other == name);
+    drop(guard);
+    if let Some(record) = detached::find(name)? {
+        let info = ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead))?;
+        return Ok(Some((info, record.shares)));
+    }
+    Ok(run.map(|run| of_owned(&run, dead)))
+}
+
+fn of_owned(run: &Record, dead: bool) -> Known {
+    (ContainerInfo::of(run, dead), run.is_pod.then(|| run.shares.clone()))
 }
 
 impl ContainerInfo {
@@ -215,6 +240,7 @@ impl ContainerInfo {
             created: record.created,
             command: record.command.clone(),
             image: record.source.clone(),
+            pod: record.pod.clone(),
             hostname: record.hostname.clone(),
             labels: record.labels.clone(),
             networks: record
@@ -278,7 +304,7 @@ impl PlaceInfo {
 
 /// The one that is process 1 of its pid namespace: the last number of `NSpid` (proc_pid_status(5)). Of a container in somebody else's pid
 /// namespace, its oldest process.
-fn first_process(group: &Cgroup) -> Option<u32> {
+pub(crate) fn first_process(group: &Cgroup) -> Option<u32> {
     let mut pids = group.pids().ok()?;
     pids.sort_unstable();
     let is_first = |pid: &u32| {

@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod exec;
 mod files;
+mod group;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -35,6 +36,7 @@ mod outcome;
 mod parcel;
 mod pasta;
 mod plan;
+mod pod;
 mod ports;
 mod processes;
 mod record;
@@ -64,6 +66,7 @@ pub use network::{Network, NetworkBuilder, NetworkDriver, NetworkInfo, Subnet};
 pub use origin::Origin;
 pub use outcome::{Outcome, Run, Usage};
 pub use plan::Plan;
+pub use pod::{DetachedPod, Pod, PodBuilder, PodInfo};
 pub use processes::Process;
 pub use rootfs::Rootfs;
 pub use sweep::sweep;

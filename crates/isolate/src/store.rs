@@ -209,8 +209,17 @@ impl Entry {
         record.write(&self.path)
     }
 
+    /// Whether the directory is the one that was locked: with a pod its containers are removed, and somebody else can have the name then.
+    fn is_here(&self) -> bool {
+        let (own, there) = (self.lock.metadata(), fs::metadata(self.path.join("lock")));
+        own.is_ok_and(|own| there.is_ok_and(|there| (own.dev(), own.ino()) == (there.dev(), there.ino())))
+    }
+
     /// Removes the directories in it, which takes longer than the rest: while nobody waits for the lock over all.
     pub(crate) fn clear(&self) -> Result<()> {
+        if !self.is_here() {
+            return Ok(());
+        }
         let failed = |e| Error::io(self.path.display(), &e);
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -222,6 +231,9 @@ impl Entry {
 
     /// Removes the directory; the lock goes with it. Who looks for the dead meanwhile would make a new one.
     pub(crate) fn remove(self, _: &Guard) -> Result<()> {
+        if !self.is_here() {
+            return Ok(());
+        }
         match fs::remove_dir_all(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(self.path.display(), &e)),
             _ => Ok(()),

@@ -1,6 +1,7 @@
 //! What an owner that was killed has left: found by a lock that nobody holds, and taken back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use isolate_cgroups::{Cgroup, ErrorKind as GroupErrorKind};
 
@@ -8,11 +9,15 @@ use crate::detached;
 use crate::error::{Error, Result};
 use crate::ids;
 use crate::network;
+use crate::pod::members;
 use crate::record::Record;
 use crate::recorded::Recorded;
 use crate::rootfs;
 use crate::store::{Entry, Guard, Store};
 use crate::undo::remove_tree;
+
+/// How long the keepers and monitors of what was killed with its pod may take to notice.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Takes back what containers have left whose owner was killed. The first start of a process does it, too.
 ///
@@ -44,12 +49,25 @@ pub(crate) fn first(store: &Store, guard: &Guard) {
 pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     let mut errors = Vec::new();
-    for (entry, record) in store.dead(guard)? {
-        let name = record.as_ref().map(|record| record.name.clone());
-        match one(store, guard, entry, record) {
-            Ok(()) => swept.extend(name),
-            Err(e) => errors.push(e),
+    let is_pod = |record: &Option<Record>| record.as_ref().is_some_and(|record| record.is_pod);
+    let mut dead = store.dead(guard)?;
+    // What runs in a pod is killed with it.
+    dead.sort_by_key(|(_, record)| !is_pod(record));
+    let pods = dead.iter().any(|(_, record)| is_pod(record));
+    let mut take = |dead: Vec<(Entry, Option<Record>)>| {
+        for (entry, record) in dead {
+            let name = record.as_ref().map(|record| record.name.clone());
+            match one(store, guard, entry, record) {
+                Ok(()) => swept.extend(name),
+                Err(e) => errors.push(e),
+            }
         }
+    };
+    take(dead);
+    let begun = Instant::now();
+    while pods && begun.elapsed() < MOMENT && members::are_ending(store) {
+        std::thread::sleep(Duration::from_millis(5));
+        take(store.dead(guard)?);
     }
     errors.extend(network::sweep(store, guard).err());
     errors.extend(ids::sweep(store, guard).err());
@@ -67,6 +85,9 @@ pub(crate) fn of(store: &Store, guard: &Guard, name: &str) -> Result<()> {
 
 fn one(store: &Store, guard: &Guard, entry: Entry, record: Option<Record>) -> Result<()> {
     if let Some(record) = &record {
+        if record.is_pod {
+            members::give_up(&record.name);
+        }
         // On an error the record stays, so that the next sweep tries again.
         let said = |e: Error| e.of(format!("remains of container `{}`", record.name));
         Error::all(remains(store, guard, record)).map_err(said)?;
@@ -74,7 +95,7 @@ fn one(store: &Store, guard: &Guard, entry: Entry, record: Option<Record>) -> Re
     entry.remove(guard)
 }
 
-fn remains(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
+pub(crate) fn remains(store: &Store, guard: &Guard, record: &Record) -> Vec<Error> {
     let mut errors = Vec::new();
     for group in record.keeper.iter().chain([&record.cgroup]) {
         match Cgroup::open(group) {

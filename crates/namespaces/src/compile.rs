@@ -61,6 +61,7 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     view::steps(command, &mut steps)?;
     program::steps(command, &stdio, maps.as_ref(), &mut steps)?;
     // After all that the launcher does with the caller's rights.
+    steps.foreign_mounts()?;
     join(command, &mut steps)?;
     steps.list.sort_by_key(|step| step.section); // stable: the order within a section stays
     Ok(Plan {

@@ -115,6 +115,8 @@ pub(crate) const OP_BOUND: u32 = OPERATIONS + 9;
 pub(crate) const OP_LANDLOCK: u32 = OPERATIONS + 10;
 /// Closes every descriptor but the standard ones, the report's and that to the monitor, which the exec closes.
 pub(crate) const OP_CLOSE: u32 = OPERATIONS + 11;
+/// In the place of OP_EXEC: closes every descriptor, and stays until a signal asks it to end.
+pub(crate) const OP_IDLE: u32 = OPERATIONS + 12;
 
 /// What comes back on the report pipe: with errno 0 just before the exec, with another when a step failed. The exec
 /// closes the pipe; a pipe that closes before either means that the child was killed.

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
 use crate::identity::{self, Maps};
 use crate::mount::{Late, Mount, Traits, What};
+use crate::foreign::Foreign;
 use crate::outside::HELD;
 use crate::plan::{Arg, Section};
 use crate::steps::{MOUNT, ROOT, Source, Steps, TARGET, UMASK};
@@ -170,6 +171,7 @@ fn root(command: &Command, user: bool, steps: &mut Steps) -> Result<bool> {
             )?;
             attributes & RDONLY == 0
         }
+        What::Foreign { .. } => return Err(Error::invalid("a root of another mount namespace")),
         What::Tree { tree, attributes } => {
             let section = moved(Section::Prepare, mapped.as_ref(), steps);
             steps.tree(
@@ -252,6 +254,16 @@ fn one_mount(mount: &Mount, way: &Way<'_>, steps: &mut Steps) -> Result<()> {
                 &target,
                 mapped,
             )?;
+            slot
+        }
+        What::Foreign { namespace, source, attributes } => {
+            let slot = steps.slot()?;
+            steps.foreign.push(Foreign {
+                namespace: namespace.clone(),
+                source: source.clone(),
+                traits: mount.traits(*attributes),
+                slot,
+            });
             slot
         }
     };

@@ -12,7 +12,7 @@ use crate::identity::Maps;
 use crate::plan::{Arg, Section, Words};
 use crate::stdio::Kind;
 use crate::steps::{Steps, c_string, text};
-use crate::wire::{OP_ALIVE, OP_CLOSE, OP_EXEC, OP_READY};
+use crate::wire::{OP_ALIVE, OP_CLOSE, OP_EXEC, OP_IDLE, OP_READY};
 
 /// Where a program without `/` is looked for if the child has no `PATH`, as execvp(3) does.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -51,6 +51,12 @@ pub(super) fn steps(
     let death = vec![Arg::Number(libc::PR_SET_PDEATHSIG as u64), Arg::Number(libc::SIGKILL as u64)];
     steps.call(main, "end with its parent", libc::SYS_prctl, death);
     steps.operation(main, "see that the monitor lives", OP_ALIVE, vec![]);
+    if command.idle {
+        steps.operation(main, "report that all is ready", OP_READY, vec![]);
+        rights::last(command, steps);
+        steps.operation(main, "stay without a program", OP_IDLE, vec![]);
+        return Ok(());
+    }
     let none =
         vec![Arg::Number(libc::SIG_SETMASK as u64), Arg::Bytes(vec![0; 8]), Arg::Number(0), Arg::Number(8)];
     steps.call(main, "unblock every signal", libc::SYS_rt_sigprocmask, none);
