@@ -67,7 +67,9 @@ pub(crate) fn make(name: &str, builder: &ContainerBuilder, privileged: bool) -> 
     }
     match cgroup.apply(&limits(builder)) {
         // What nobody asked for by name is not worth a failure where it cannot be had.
-        Err(e) if e.kind() == GroupErrorKind::Unsupported && said.get_pids().is_none() => cgroup.apply(said)?,
+        Err(e) if e.kind() == GroupErrorKind::Unsupported && said.get_pids().is_none() => {
+            cgroup.apply(said)?
+        }
         other => other?,
     }
     Ok(Some(cgroup))

@@ -16,10 +16,10 @@ mod error;
 mod events;
 mod exec;
 mod files;
-mod group;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod group;
 mod health;
 mod host;
 mod ids;

@@ -16,8 +16,8 @@ use isolate_cgroups::{Cgroup, Limits, Stats};
 use isolate_netns::Publish;
 
 pub use builder::PodBuilder;
-pub(crate) use info::is_a_pod;
 pub use info::PodInfo;
+pub(crate) use info::is_a_pod;
 pub use lasting::DetachedPod;
 pub(crate) use member::{Member, none, seen, starting};
 

@@ -152,8 +152,11 @@ pub(crate) fn begin(
     }
     record.pod.clone_from(&builder.pod);
     record.is_pod = builder.holds.is_some();
-    record.shares =
-        builder.holds.clone().or(builder.member.as_ref().map(|member| member.shares.clone())).unwrap_or_default();
+    record.shares = builder
+        .holds
+        .clone()
+        .or(builder.member.as_ref().map(|member| member.shares.clone()))
+        .unwrap_or_default();
     record.stop_signal = builder.stop_signal;
     // Beside the pod's group: it goes on while that stands still, and tells when that is killed.
     record.keeper = before.map(|_| format!("{own}-keeper"));

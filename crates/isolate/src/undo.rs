@@ -124,7 +124,11 @@ impl Undo {
             note(cgroup.remove().map_err(Error::from));
         }
         if self.record.is_pod {
-            note(self.store.lock().and_then(|guard| Error::all(members::take_back(&self.store, &guard, &name))));
+            note(
+                self.store
+                    .lock()
+                    .and_then(|guard| Error::all(members::take_back(&self.store, &guard, &name))),
+            );
         }
         if let Some(made) = self.made.take() {
             note(made.remove());

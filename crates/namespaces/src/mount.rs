@@ -73,10 +73,21 @@ impl Traits {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Bind { source: PathBuf, attributes: u64, late: Option<Late> },
-    Tree { tree: Arc<OwnedFd>, attributes: u64 },
+    Bind {
+        source: PathBuf,
+        attributes: u64,
+        late: Option<Late>,
+    },
+    Tree {
+        tree: Arc<OwnedFd>,
+        attributes: u64,
+    },
     /// Of another mount namespace.
-    Foreign { namespace: Arc<OwnedFd>, source: PathBuf, attributes: u64 },
+    Foreign {
+        namespace: Arc<OwnedFd>,
+        source: PathBuf,
+        attributes: u64,
+    },
     Filesystem(Filesystem),
 }
 

@@ -60,7 +60,11 @@ impl Detached {
         let run = run.unwrap_or_else(|| Record::new(&self.name, String::new()));
         let description = &*pod::seen(&record.description)?;
         let compiled = compile::compile(description, &self.name, &record.id, &state, privileged, true)?;
-        let root = record.base.map(|base| [base, base]).filter(|_| compiled.decision.is_mapped()).or(compiled.joined);
+        let root = record
+            .base
+            .map(|base| [base, base])
+            .filter(|_| compiled.decision.is_mapped())
+            .or(compiled.joined);
         let hostname = description.hostname.as_deref().unwrap_or(&self.name);
         let inside = compiled.inside(description, hostname, root, Vec::new());
         let addresses = run.places.iter().flat_map(|place| place.addresses.clone()).collect();

@@ -134,7 +134,8 @@ fn check_pod(name: &str) -> Result<()> {
     match record::find(name)?.is_some_and(|pod| pod.is_pod()) {
         true => Ok(()),
         false => {
-            let what = format!("a detached container, and pod `{name}` is somebody's own, with which it would go");
+            let what =
+                format!("a detached container, and pod `{name}` is somebody's own, with which it would go");
             Err(Error::new(ErrorKind::InvalidConfig, what).with_hint("make the pod by PodBuilder::create"))
         }
     }

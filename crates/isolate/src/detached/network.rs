@@ -75,8 +75,7 @@ impl Detached {
             return Err(Error::new(ErrorKind::InvalidConfig, what));
         }
         let described = pod::seen(&record.description)?;
-        let own =
-            described.attaches().iter().all(|other| matches!(other.mode, Mode::Bridge | Mode::None));
+        let own = described.attaches().iter().all(|other| matches!(other.mode, Mode::Bridge | Mode::None));
         if attach.mode != Mode::Bridge || !own {
             let what = "only a container with a network namespace of its own is connected to networks";
             return Err(Error::new(ErrorKind::InvalidConfig, what));

@@ -125,7 +125,8 @@ impl PodBuilder {
     fn check(self) -> Result<ContainerBuilder> {
         let refused = |what: String| Err(Error::new(ErrorKind::InvalidConfig, what));
         if !start::is_privileged()? {
-            let what = "an ordinary user's containers are each in a user namespace of its own, and share no others";
+            let what =
+                "an ordinary user's containers are each in a user namespace of its own, and share no others";
             return Err(Error::new(ErrorKind::PermissionDenied, what)
                 .with_hint("run as root (CAP_SYS_ADMIN, CAP_NET_ADMIN)"));
         }

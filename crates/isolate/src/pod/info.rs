@@ -52,7 +52,8 @@ impl Pod {
     /// # Errors
     /// What the state directory cannot be read for.
     pub fn list() -> Result<Vec<PodInfo>> {
-        let (pods, containers): (Vec<_>, Vec<_>) = info::all()?.into_iter().partition(|(_, shares)| shares.is_some());
+        let (pods, containers): (Vec<_>, Vec<_>) =
+            info::all()?.into_iter().partition(|(_, shares)| shares.is_some());
         let all = pods.into_iter().filter_map(|(holder, shares)| {
             let own = containers.iter().filter(|(container, _)| container.pod.as_ref() == Some(&holder.name));
             let own = own.map(|(container, _)| (container.name.clone(), container.state)).collect();

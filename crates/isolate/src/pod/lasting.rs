@@ -6,7 +6,7 @@ use isolate_cgroups::{Limits, Stats};
 
 use super::{Pod, PodInfo, member, members, said};
 use crate::detached::{self, Detached, DetachedRecord};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::info::ContainerInfo;
 use crate::name;
 use crate::store::Store;
@@ -43,7 +43,7 @@ impl Pod {
     /// One that is [detached](DetachedPod), by its name.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound), also for a pod that somebody owns.
+    /// [`NotFound`](crate::ErrorKind::NotFound), also for a pod that somebody owns.
     pub fn open(name: impl AsRef<str>) -> Result<DetachedPod> {
         let name = name.as_ref();
         name::check(name)?;
@@ -120,7 +120,7 @@ impl DetachedPod {
     /// Lets the processes of all its containers stand still, and returns when they do.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if it does not run.
+    /// [`NotFound`](crate::ErrorKind::NotFound) if it does not run.
     pub fn pause(&self) -> Result<()> {
         self.said(self.0.group_of_run().and_then(|group| Ok(group.freeze()?)))
     }
@@ -137,7 +137,7 @@ impl DetachedPod {
     /// What all its containers have used since it was started.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if it does not run.
+    /// [`NotFound`](crate::ErrorKind::NotFound) if it does not run.
     pub fn stats(&self) -> Result<Stats> {
         self.said(self.0.group_of_run().and_then(|group| Ok(group.stats()?)))
     }
@@ -147,9 +147,9 @@ impl DetachedPod {
     /// # Errors
     /// As there.
     pub fn update(&self, limits: &Limits) -> Result<()> {
-        self.said(self.0.limit_group(limits, |group| {
-            members::limit(&Store::open()?, self.name(), group, limits)
-        }))
+        self.said(
+            self.0.limit_group(limits, |group| members::limit(&Store::open()?, self.name(), group, limits)),
+        )
     }
 
     /// Its containers, as any process sees them, by name.
@@ -163,7 +163,7 @@ impl DetachedPod {
     /// What it is, as any process sees it.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound): it was removed.
+    /// [`NotFound`](crate::ErrorKind::NotFound): it was removed.
     pub fn inspect(&self) -> Result<PodInfo> {
         Pod::find(self.name())
     }
@@ -171,7 +171,7 @@ impl DetachedPod {
     /// Removes it.
     ///
     /// # Errors
-    /// [`InUse`](ErrorKind::InUse) as long as it has containers, which are named, or runs.
+    /// [`InUse`](crate::ErrorKind::InUse) as long as it has containers, which are named, or runs.
     pub fn remove(self) -> Result<()> {
         self.said(self.0.remove_holder(false))
     }

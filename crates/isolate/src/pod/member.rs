@@ -87,7 +87,8 @@ fn shared(builder: &ContainerBuilder, pod: &Record) -> Result<Vec<Namespace>> {
         Err(Error::new(ErrorKind::InvalidConfig, what.to_owned()).with_hint(hint.to_owned()))
     };
     if shares.contains(&Namespace::Net) && !(builder.networks.is_empty() && builder.publish.is_empty()) {
-        let what = "its containers have its network: they have no networks and no published ports of their own";
+        let what =
+            "its containers have its network: they have no networks and no published ports of their own";
         return refused(what, "say them of the pod, or Origin::new() of the container's network namespace");
     }
     if shares.contains(&Namespace::Uts) && builder.hostname.is_some() {

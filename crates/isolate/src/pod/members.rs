@@ -25,7 +25,8 @@ pub(crate) fn list(pod: &str) -> Result<Vec<ContainerInfo>> {
 
 /// Those that last.
 pub(crate) fn lasting(pod: &str) -> Result<Vec<Detached>> {
-    let all = detached::records()?.into_iter().filter(|record| record.description.pod.as_deref() == Some(pod));
+    let all =
+        detached::records()?.into_iter().filter(|record| record.description.pod.as_deref() == Some(pod));
     all.map(|record| Detached::of(&record)).collect()
 }
 
@@ -33,7 +34,9 @@ pub(crate) fn lasting(pod: &str) -> Result<Vec<Detached>> {
 fn owned(store: &Store, pod: &str) -> Vec<Record> {
     let mut all = store.records();
     // One that cannot be looked at is taken for one that lasts: that is stopped by its keeper.
-    all.retain(|record| record.pod.as_deref() == Some(pod) && !detached::is_there(&record.name).unwrap_or(true));
+    all.retain(|record| {
+        record.pod.as_deref() == Some(pod) && !detached::is_there(&record.name).unwrap_or(true)
+    });
     all
 }
 
@@ -47,7 +50,8 @@ pub(crate) fn check_none(store: &Store, pod: &str) -> Result<()> {
     names.sort();
     let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     let what = format!("it has containers: {}", names.join(", "));
-    Err(Error::new(ErrorKind::InUse, what).with_hint("remove them before, or the pod by force with all of them"))
+    Err(Error::new(ErrorKind::InUse, what)
+        .with_hint("remove them before, or the pod by force with all of them"))
 }
 
 /// Asks all to end, and kills those that have not after `grace`, or at once. Goes on after an error, and gives them all.
