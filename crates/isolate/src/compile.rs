@@ -131,6 +131,13 @@ pub(crate) fn compile(
         None => rootfs::compile(&builder.rootfs, Scratch::choose(id, privileged), id, state, way)?,
         Some(_) => rootfs::nothing(way),
     };
+    let ids = layout.range.filter(|ids| joined.is_some_and(|([uid, _], _)| uid != *ids));
+    if let (Some(ids), Some(member)) = (ids, &builder.member) {
+        let pod = &member.pod.name;
+        let what =
+            format!("its upper layer belongs to the ids from {ids} on, which are not those of pod `{pod}`");
+        return Err(Error::new(ErrorKind::InvalidConfig, what));
+    }
     let user = user(builder, &layout)?;
     let mut command = program(builder, name, &user)?;
     builder.confinement.apply(&user, may_set_groups(&decision), &mut command);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
+use isolate_cgroups::Cgroup;
 use isolate_namespaces::Namespace;
 
 use super::DetachedPod;
@@ -48,6 +49,10 @@ fn described(builder: &ContainerBuilder, runs: bool) -> Result<Cow<'_, Container
     let pid = super::first_process(&pod);
     if runs && pid.is_none() {
         return Err(said(Error::new(ErrorKind::NotFound, "it does not run")));
+    }
+    if runs && Cgroup::open(&pod.cgroup)?.watch_state()?.read()?.frozen {
+        let what = "it is paused: what is started in it would not run";
+        return Err(said(Error::new(ErrorKind::InUse, what).with_hint("Pod::resume lets it go on")));
     }
     let mut builder = builder.clone();
     let shares = shared(&builder, &pod).map_err(said)?;
@@ -121,7 +126,8 @@ impl Member {
         let name = &self.pod.name;
         let path = store.container(name);
         let now = Record::read(&path).map_err(|e| Error::io(path.display(), &e))?;
-        match now.is_some_and(|now| now.cgroup == self.pod.cgroup) && store.is_owned(name) {
+        let same = |now: Record| now.cgroup == self.pod.cgroup && super::first_process(&now) == self.pid;
+        match now.is_some_and(same) && store.is_owned(name) {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::NotFound, format!("pod `{name}`: it has ended"))),
         }

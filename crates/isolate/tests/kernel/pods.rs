@@ -184,6 +184,8 @@ fn all_stand_still_and_go_on_with_it() {
         let before = lines();
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(lines(), before);
+        let late = disk.sh("true").pod(&pod).name("late").start().unwrap_err();
+        assert!(late.to_string().contains("pod `shop`: it is paused"), "{late}");
         pod.resume().unwrap();
         assert_eq!(states(), [State::Running; 3]);
         until(PATIENCE, || lines().iter().zip(before).all(|(now, then)| *now > then).then_some(())).unwrap();
