@@ -53,7 +53,7 @@ const HOLDER: &str = "holder";
 ///     .env("DATABASE", "127.0.0.1") // one network is one loopback
 ///     .command(["shop", "--port", "8080"])
 ///     .start()?;
-/// println!("{} of {:?}", pod.stats()?.memory.current.unwrap_or_default(), pod.containers()?.len());
+/// println!("{} containers use {:?}", pod.containers()?.len(), pod.stats()?.memory.current);
 /// pod.remove()?; // and both containers
 /// # Ok(()) }
 /// ```

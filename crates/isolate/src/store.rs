@@ -210,14 +210,18 @@ impl Entry {
     }
 
     /// Whether the directory is the one that was locked: with a pod its containers are removed, and somebody else can have the name then.
-    fn is_here(&self) -> bool {
-        let (own, there) = (self.lock.metadata(), fs::metadata(self.path.join("lock")));
-        own.is_ok_and(|own| there.is_ok_and(|there| (own.dev(), own.ino()) == (there.dev(), there.ino())))
+    fn is_here(&self) -> Result<bool> {
+        let failed = |e| Error::io(self.path.display(), &e);
+        let own = self.lock.metadata().map_err(failed)?;
+        match fs::metadata(self.path.join("lock")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            there => there.map_err(failed).map(|there| (own.dev(), own.ino()) == (there.dev(), there.ino())),
+        }
     }
 
     /// Removes the directories in it, which takes longer than the rest: while nobody waits for the lock over all.
     pub(crate) fn clear(&self) -> Result<()> {
-        if !self.is_here() {
+        if !self.is_here()? {
             return Ok(());
         }
         let failed = |e| Error::io(self.path.display(), &e);
@@ -231,7 +235,7 @@ impl Entry {
 
     /// Removes the directory; the lock goes with it. Who looks for the dead meanwhile would make a new one.
     pub(crate) fn remove(self, _: &Guard) -> Result<()> {
-        if !self.is_here() {
+        if !self.is_here()? {
             return Ok(());
         }
         match fs::remove_dir_all(&self.path) {

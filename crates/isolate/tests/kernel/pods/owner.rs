@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use isolate::{Container, Pod};
 use testkit::kernel_test;
+use testkit::leaks::Snapshot;
 
 use super::{NEEDS, PATIENCE, idle_in};
-use crate::common::{NET, OnDisk, groups_of, idle, link_is_there, until};
+use crate::common::{NET, OnDisk, groups_of, idle, link_is_there, slow, until};
 
 /// Says to this program that it is the owner that a test kills.
 const OWNER: &str = "ISOLATE_TEST_POD_OWNER";
@@ -61,6 +63,63 @@ fn a_container_that_ends_before_its_pod_leaves_it_as_it_is() {
     });
 }
 
+/// No test: an owner that makes a pod again and again, in the world of the test that starts it.
+#[test]
+#[ignore = "the tests of this file start it as a process of its own"]
+fn busy_owner() {
+    if std::env::var_os(OWNER).is_none() {
+        return;
+    }
+    println!("\nstarted");
+    loop {
+        let pod = Pod::builder().name("busy").start().unwrap();
+        let members = ["busy-a", "busy-b"].map(|name| idle(name).pod(&pod).start().unwrap());
+        drop(pod);
+        drop(members);
+    }
+}
+
+#[test]
+fn at_whatever_moment_the_owner_is_killed_all_of_it_is_swept() {
+    kernel_test(NEEDS, || {
+        let (rounds, longest) = if slow() { (8, 1500) } else { (30, 40) };
+        isolate::sweep().unwrap();
+        let before = Snapshot::take();
+        let mut found = 0;
+        for round in 0..rounds {
+            let mut owner = started("busy_owner", "");
+            // Each another moment, in no order.
+            std::thread::sleep(Duration::from_micros(round * 617 % 1000 * longest));
+            owner.kill().unwrap();
+            assert_eq!(owner.wait().unwrap().signal(), Some(9), "all had gone well until then");
+            found += usize::from(in_use("/run/isolate/containers").len() > 1);
+            let swept = until(PATIENCE, || {
+                isolate::sweep().unwrap();
+                in_use("/run/isolate/containers").is_empty().then_some(())
+            });
+            assert!(swept.is_some(), "round {round}: {:?}", in_use("/run/isolate/containers"));
+            assert!(groups_of("busy").is_empty() && in_use("/run/isolate/ids").is_empty(), "round {round}");
+            assert_eq!(before.left(), Vec::<String>::new(), "round {round}");
+        }
+        assert!(found > 0, "there was a pod with a container to sweep, at least once");
+    });
+}
+
+/// The program that a test kills, once it has begun.
+fn started(test: &str, mode: &str) -> std::process::Child {
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("pods::owner::{test}"), "--ignored", "--nocapture"])
+        .env(OWNER, mode)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "started"));
+    // What it says of an error is for the person who looks.
+    std::thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
+    owner
+}
+
 /// No test: the owner, in the world of the test that starts it.
 #[test]
 #[ignore = "the tests of this file start it as a process of its own"]
@@ -81,14 +140,7 @@ fn owner() {
 fn what_an_owner_leaves_that_was_killed_is_swept_with_all_its_containers() {
     kernel_test(NET, || {
         for mode in ["stay", "leave"] {
-            let mut owner = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "pods::owner::owner", "--ignored", "--nocapture"])
-                .env(OWNER, mode)
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines().map_while(Result::ok);
-            assert!(lines.any(|line| line == "started"));
+            let mut owner = started("owner", mode);
             assert_eq!(isolate::sweep().unwrap(), Vec::<String>::new(), "what lives is not swept");
             assert_eq!(Pod::find("orphaned").unwrap().containers.len(), 2);
             owner.kill().unwrap();
