@@ -58,7 +58,7 @@ impl Cgroup {
     ///
     /// The hierarchy is the cgroup v2 that the mount table of the calling thread names, which a thread reads once, and again when it
     /// is no longer so; on a hybrid host a group of the
-    /// same name is made in the cgroup v1 hierarchies memory, cpu and pids too. On cgroup v2 it has no controllers but those that the
+    /// same name is made in the cgroup v1 hierarchies memory, cpu and pids too, and where the one above is limited in others, there. On cgroup v2 it has no controllers but those that the
     /// groups above hand down already: [`apply`](Self::apply) enables those that its limits need, [`enable`](Self::enable) others.
     /// Needs root, or a delegated group to make it in.
     ///

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use isolate_cgroups::Cgroup;
 use isolate_namespaces::{Capabilities, Held, Namespace, Plan as LaunchPlan};
 use isolate_netns::{NetworkNamespace, Reservation};
 
@@ -228,7 +227,9 @@ pub(crate) fn begin(
         command.cgroup_files(cgroup.join_files()?);
     }
     // It goes with the pod's.
-    holder.map(Cgroup::keep);
+    if let Some(holder) = holder {
+        holder.keep();
+    }
 
     if let Some(entry) = &undo.entry {
         command.keep(entry.share_lock()?);

@@ -57,7 +57,6 @@ pub(crate) unsafe fn idle() -> ! {
     // SAFETY: numbers, and memory on this stack.
     unsafe {
         call(nr::CAPSET, [CAPABILITY_VERSION.as_ptr() as usize, NONE.as_ptr() as usize, 0, 0, 0, 0]);
-        call(nr::PRCTL, [15 /* PR_SET_NAME */, c"idle".as_ptr() as usize, 0, 0, 0, 0]);
         // The end of the report is what the caller waits for.
         if operation::close_all_but(&[]) < 0 {
             exit(122);

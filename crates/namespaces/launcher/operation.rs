@@ -3,8 +3,8 @@
 use crate::run::Run;
 use crate::sys::{EACCES, EBADMSG, EINVAL, ENODEV, ENOENT, ENOTDIR, ESRCH, ETXTBSY, call, new, nr};
 use crate::wire::{
-    Message, OP_ALIVE, OP_BOUND, OP_CLOSE, OP_DEVICE, OP_EXEC, OP_FILTER, OP_ID_MAP, OP_IDLE, OP_LANDLOCK,
-    OP_MASK, OP_READY, OP_TERMINAL, OP_TREE, Report, TERMINAL,
+    Message, OP_ALIVE, OP_BOUND, OP_CLOSE, OP_DEVICE, OP_EXEC, OP_FILTER, OP_ID_MAP, OP_LANDLOCK, OP_MASK,
+    OP_READY, OP_TERMINAL, OP_TREE, Report, TERMINAL,
 };
 
 const EMPTY_PATH: usize = 0x1000;
@@ -38,7 +38,6 @@ pub(crate) unsafe fn perform(operation: u32, args: [usize; 6], run: &Run) -> isi
             }
             OP_BOUND => bound(a as u64),
             OP_CLOSE => close(run),
-            OP_IDLE => crate::init::idle(),
             OP_LANDLOCK => landlock(a, b, c as u64, d as u64),
             _ => -(EBADMSG as isize),
         }

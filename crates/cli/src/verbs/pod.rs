@@ -18,7 +18,7 @@ use crate::verbs::{each, inspect_each, print_each};
 #[derive(Subcommand, Debug)]
 pub(crate) enum Pod {
     /// Make a pod
-    Create(create::Create),
+    Create(Box<create::Create>),
     /// List pods
     #[command(visible_aliases = ["ls", "list"])]
     Ps(List),

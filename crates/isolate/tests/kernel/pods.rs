@@ -230,7 +230,7 @@ fn it_tells_its_containers_and_they_tell_their_pod() {
         assert_eq!((info.name.as_str(), info.state, info.detached), ("shop", State::Running, false));
         assert_eq!((&info.limits, info.labels["tier"].as_str()), (&limits, "front"));
         assert_eq!(info.containers, [("web".to_owned(), State::Running)].into());
-        assert_eq!(Pod::list().unwrap(), [info.clone()]);
+        assert_eq!(Pod::list().unwrap(), std::slice::from_ref(&info));
         let group = web.inspect().unwrap().cgroup.unwrap();
         assert_eq!(group.split_once('/').unwrap().0, info.cgroup.unwrap());
         let names: Vec<_> = Container::list().unwrap().into_iter().map(|one| one.name).collect();

@@ -12,7 +12,7 @@ use crate::identity::Maps;
 use crate::plan::{Arg, Section, Words};
 use crate::stdio::Kind;
 use crate::steps::{Steps, c_string, text};
-use crate::wire::{OP_ALIVE, OP_CLOSE, OP_EXEC, OP_IDLE, OP_READY};
+use crate::wire::{OP_ALIVE, OP_CLOSE, OP_EXEC, OP_READY};
 
 /// Where a program without `/` is looked for if the child has no `PATH`, as execvp(3) does.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -54,7 +54,8 @@ pub(super) fn steps(
     if command.idle {
         steps.operation(main, "report that all is ready", OP_READY, vec![]);
         rights::last(command, steps);
-        steps.operation(main, "stay without a program", OP_IDLE, vec![]);
+        let name = vec![Arg::Number(libc::PR_SET_NAME as u64), Arg::Text(c"idle".into())];
+        steps.call(main, "stay without a program", libc::SYS_prctl, name);
         return Ok(());
     }
     let none =

@@ -30,7 +30,7 @@ fn a_drop_removes_its_containers_and_their_names_are_free_whoever_has_them_still
         let pod = Pod::builder().name("dropped").start().unwrap();
         let (mut a, b) =
             (idle_in(&disk, &pod, "a").start().unwrap(), idle_in(&disk, &pod, "b").start().unwrap());
-        assert_eq!(groups_of("dropped").is_empty(), false);
+        assert!(!groups_of("dropped").is_empty());
         drop(pod);
         assert!(groups_of("dropped").is_empty());
         assert_eq!(in_use("/run/isolate/containers"), Vec::<String>::new());
