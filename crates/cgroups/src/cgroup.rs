@@ -58,7 +58,7 @@ impl Cgroup {
     ///
     /// The hierarchy is the cgroup v2 that the mount table of the calling thread names, which a thread reads once, and again when it
     /// is no longer so; on a hybrid host a group of the
-    /// same name is made in the cgroup v1 hierarchies memory, cpu and pids too. On cgroup v2 it has no controllers but those that the
+    /// same name is made in the cgroup v1 hierarchies memory, cpu and pids too, and where the one above is limited in others, there. On cgroup v2 it has no controllers but those that the
     /// groups above hand down already: [`apply`](Self::apply) enables those that its limits need, [`enable`](Self::enable) others.
     /// Needs root, or a delegated group to make it in.
     ///
@@ -406,6 +406,7 @@ impl Cgroup {
     /// after 5 seconds, with its pid in the hint.
     pub fn remove(mut self) -> Result<()> {
         self.owned = false;
+        self.v1.look(&self.name);
         let errors = remove::take_down(&self.group, &self.v1, REMOVE_WITHIN);
         Error::all(errors).map_or(Ok(()), |error| Err(error.about(subject(&self.name))))
     }
@@ -424,6 +425,7 @@ impl Cgroup {
     /// In how many hierarchies the group is: one, and on hybrid hosts those of cgroup v1.
     #[must_use]
     pub fn hierarchies(&self) -> usize {
+        self.v1.look(&self.name);
         1 + self.v1.directories().count()
     }
 

@@ -36,18 +36,32 @@ impl Groups {
     /// Makes the groups; those made are removed again when one fails.
     pub(crate) fn create(mounts: &Mounts, name: &Name) -> Result<Self> {
         let mut made = Self::default();
+        made.fill(mounts, name).inspect_err(|_| {
+            for group in made.directories() {
+                let _ = group.remove();
+            }
+        })?;
+        Ok(made)
+    }
+
+    fn fill(&mut self, mounts: &Mounts, name: &Name) -> Result<()> {
         for (mount, controllers) in hierarchies(mounts) {
-            match Directory::make_below(mount, name.components()) {
-                Ok(directory) => made.groups.push(Group { controllers, directory }),
-                Err(error) => {
-                    for group in &made.groups {
-                        let _ = group.directory.remove();
-                    }
-                    return Err(error);
-                }
+            let directory = Directory::make_below(mount, name.components())?;
+            self.groups.push(Group { controllers, directory });
+        }
+        if name.parents().is_empty() {
+            return Ok(());
+        }
+        // Where the group above is limited in them, so is what runs in this one.
+        for (controller, place) in later::CONTROLLERS.into_iter().zip(&self.later) {
+            let mount = mounts.v1(later::hierarchy(controller));
+            if mount.is_some_and(|mount| Directory::below(mount, name.parents()).is_ok())
+                && let Some(made) = later::make(mounts, name, controller)?
+            {
+                place.get_or_init(|| made);
             }
         }
-        Ok(made)
+        Ok(())
     }
 
     /// Those that are there.
@@ -67,6 +81,23 @@ impl Groups {
                 .map_or_else(OnceLock::new, OnceLock::from)
         });
         Ok(Self { groups: found, later })
+    }
+
+    /// What somebody has made meanwhile for a group below another, since that one was limited.
+    pub(crate) fn look(&self, name: &Name) {
+        if name.parents().is_empty() {
+            return;
+        }
+        // What cannot be looked at is as before.
+        let _ = Mounts::with(|mounts| {
+            for (controller, place) in later::CONTROLLERS.into_iter().zip(&self.later) {
+                let mount = mounts.v1(later::hierarchy(controller)).filter(|_| place.get().is_none());
+                if let Some(found) = mount.and_then(|mount| Directory::below(mount, name.components()).ok()) {
+                    place.get_or_init(|| found);
+                }
+            }
+            Ok(())
+        });
     }
 
     pub(crate) fn find(&self, controller: Controller) -> Option<&Directory> {

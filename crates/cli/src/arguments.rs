@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Result;
 use crate::verbs::{
-    self, check, containers, create, exec, files, generate, images, inspect, lasting, logs, network, ps,
+    self, check, containers, create, exec, files, generate, images, inspect, lasting, logs, network, pod, ps,
     pull, run, system, usage, volume,
 };
 
@@ -95,6 +95,9 @@ pub(crate) enum Verb {
     /// Networks
     #[command(subcommand)]
     Network(network::Network),
+    /// Pods: containers that share their network and more, and limits for all together
+    #[command(subcommand)]
+    Pod(pod::Pod),
     /// Volumes
     #[command(subcommand)]
     Volume(volume::Volume),
@@ -147,6 +150,7 @@ impl Verb {
             Self::Tag(tag) => tag.run(),
             Self::Import(import) => import.run(),
             Self::Network(network) => network.run(),
+            Self::Pod(pod) => pod.run(),
             Self::Volume(volume) => volume.run(),
             Self::System(system) => system.run(),
             Self::Sweep => verbs::print_each(isolate::sweep()?),

@@ -5,7 +5,7 @@ mod lasting;
 pub(crate) mod limits;
 mod mounts;
 mod namespaces;
-mod networks;
+pub(crate) mod networks;
 mod pairs;
 pub(crate) mod program;
 mod rights;
@@ -25,6 +25,9 @@ pub(crate) struct ContainerOptions {
     /// A name that no other container has
     #[arg(long)]
     pub name: Option<String>,
+    /// A pod that it is a container of, by name
+    #[arg(long, value_name = "POD")]
+    pod: Option<String>,
     /// A label, for whoever looks for it
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<Pair>,
@@ -62,7 +65,10 @@ impl ContainerOptions {
         builder = self.root.apply(builder)?;
         builder = self.program.apply(builder)?;
         builder = self.mounts.apply(builder);
-        builder = self.networks.apply(builder)?;
+        builder = self.networks.apply(builder, self.pod.is_none())?;
+        if let Some(pod) = &self.pod {
+            builder = builder.pod(pod);
+        }
         builder = builder.limits(self.limits.limits()?);
         builder = self.rights.apply(builder);
         builder = self.namespaces.apply(builder);
@@ -118,6 +124,13 @@ pub(crate) mod tests {
         assert_eq!(said["name"], "web");
         assert_eq!(said["labels"]["tier"], "front");
         assert_eq!(said["labels"]["alone"], "");
+    }
+
+    #[test]
+    fn in_a_pod_there_is_no_network_but_what_was_said() {
+        let said = with(&["--pod", "shop"]);
+        assert_eq!((&said["pod"], &said["networks"]), (&"shop".into(), &serde_json::json!([])));
+        assert_eq!(with(&["--pod", "shop", "--network", "none"])["networks"][0]["mode"], "none");
     }
 
     #[test]

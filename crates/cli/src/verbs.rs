@@ -12,6 +12,7 @@ pub(crate) mod inspect;
 pub(crate) mod lasting;
 pub(crate) mod logs;
 pub(crate) mod network;
+pub(crate) mod pod;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod run;

@@ -28,6 +28,7 @@ use crate::name;
 use crate::origin::{From, Origin};
 use crate::outcome::{Outcome, Run, Usage};
 use crate::plan::Plan;
+use crate::pod::Member;
 use crate::rootfs::Rootfs;
 use crate::start;
 use crate::user_namespace::UserNamespace;
@@ -92,6 +93,13 @@ pub struct ContainerBuilder {
     pub(crate) devices: Vec<PathBuf>,
     pub(crate) stop_signal: Option<Signal>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) pod: Option<String>,
+    /// What it has of that, once it is known.
+    #[serde(skip)]
+    pub(crate) member: Option<Member>,
+    /// It is a pod, whose containers share these.
+    #[serde(skip)]
+    pub(crate) holds: Option<Vec<Namespace>>,
     pub(crate) restart: Restart,
     pub(crate) health: Option<HealthCheck>,
     /// Bytes of a file, and how many files.
@@ -133,6 +141,9 @@ impl ContainerBuilder {
             devices: Vec::new(),
             stop_signal: None,
             labels: BTreeMap::new(),
+            pod: None,
+            member: None,
+            holds: None,
             restart: Restart::Never,
             health: None,
             log: None,
@@ -286,6 +297,25 @@ impl ContainerBuilder {
     #[doc(alias = "userns")]
     pub fn user_namespace(mut self, wanted: UserNamespace) -> Self {
         self.user_namespace = wanted;
+        self
+    }
+
+    /// The [pod](crate::Pod) that it is a container of, or its name: it shares the pod's namespaces, except for those that
+    /// [`namespace`](Self::namespace) says otherwise of, and is bounded by the pod's limits beside its own. It ends with the pod.
+    ///
+    /// ```no_run
+    /// use isolate::{Container, Pod};
+    /// # fn main() -> isolate::Result<()> {
+    /// let pod = Pod::builder().name("shop").start()?;
+    /// let db = Container::builder().pod(&pod).command(["postgres"]).start()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// A start fails with [`NotFound`](ErrorKind::NotFound) if there is no such pod, and with [`InvalidConfig`](ErrorKind::InvalidConfig)
+    /// for a network, a published port or a host name in a pod that shares them, for a user namespace, and where a container is
+    /// [created](Self::create) in a pod that somebody owns.
+    pub fn pod(mut self, pod: impl AsRef<str>) -> Self {
+        self.pod = Some(pod.as_ref().to_owned());
         self
     }
 

@@ -18,6 +18,7 @@ use crate::name;
 use crate::network::check_places;
 use crate::origin::From;
 use crate::pasta;
+use crate::pod::Member;
 use crate::rootfs::{self, Layout, Scratch, Way};
 use crate::user::{Resolved, layers};
 use crate::user_namespace::{self, Decision, UserNamespace};
@@ -27,7 +28,9 @@ use crate::volume::{self, Use};
 const UMASK: u32 = 0o022;
 /// Its search path, unless the description has another.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The size of /dev/shm, as Docker's.
+/// Where POSIX shared memory is,
+const MEMORY: &str = "/dev/shm";
+/// and its size, as Docker's.
 const SHM: u64 = 64 << 20;
 /// The container's end of its first pair.
 pub(crate) const INTERFACE: &str = "eth0";
@@ -124,7 +127,17 @@ pub(crate) fn compile(
         nosuid: builder.confinement.no_new_privileges,
         lasting,
     };
-    let layout = rootfs::compile(&builder.rootfs, Scratch::choose(id, privileged), id, state, way)?;
+    let layout = match builder.holds {
+        None => rootfs::compile(&builder.rootfs, Scratch::choose(id, privileged), id, state, way)?,
+        Some(_) => rootfs::nothing(way),
+    };
+    let ids = layout.range.filter(|ids| joined.is_some_and(|([uid, _], _)| uid != *ids));
+    if let (Some(ids), Some(member)) = (ids, &builder.member) {
+        let pod = &member.pod.name;
+        let what =
+            format!("its upper layer belongs to the ids from {ids} on, which are not those of pod `{pod}`");
+        return Err(Error::new(ErrorKind::InvalidConfig, what));
+    }
     let user = user(builder, &layout)?;
     let mut command = program(builder, name, &user)?;
     builder.confinement.apply(&user, may_set_groups(&decision), &mut command);
@@ -146,8 +159,9 @@ pub(crate) fn compile(
     if let Some(scratch) = &layout.scratch {
         command.scratch(scratch.clone());
     }
-    let own = standard_mounts(builder, mode, way);
-    for mount in layout.mounts.iter().cloned().chain(own).chain(files::mounts(state, &layout)) {
+    let own = standard_mounts(builder, mode, way)?;
+    let files = if builder.holds.is_none() { files::mounts(state, &layout) } else { Vec::new() };
+    for mount in layout.mounts.iter().cloned().chain(own).chain(files) {
         command.mount(mount);
     }
     if builder.confinement.read_only_root {
@@ -234,15 +248,18 @@ fn joined(builder: &ContainerBuilder) -> Result<Option<([u32; 2], &From)>> {
 }
 
 fn decision(builder: &ContainerBuilder, privileged: bool, joined: bool) -> Result<Decision> {
-    if joined {
-        return Ok(Decision::Range);
-    }
     let sources = builder.rootfs.sources();
     let mut paths: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
     paths.extend(builder.mounts.iter().filter_map(crate::mount::Mount::source));
     let volumes = builder.mounts.iter().any(crate::mount::Mount::is_volume).then(volume::root).transpose()?;
     // What is not there yet will lie on the same file system.
     paths.extend(volumes.iter().flat_map(|place| place.ancestors()).find(|path| path.exists()));
+    if joined {
+        return match &builder.member {
+            Some(member) => user_namespace::joined(&member.pod.name, &paths),
+            None => Ok(Decision::Range),
+        };
+    }
     let pid = builder.origin(Namespace::Pid);
     let foreign =
         Namespace::CONTAINER.iter().any(|kind| matches!(builder.origin(*kind), Some(From::Container { .. })));
@@ -285,7 +302,8 @@ fn user(builder: &ContainerBuilder, layout: &Layout) -> Result<Resolved> {
 }
 
 fn program(builder: &ContainerBuilder, name: &str, user: &Resolved) -> Result<Command> {
-    let [program, args @ ..] = builder.command.as_slice() else {
+    let command = if builder.holds.is_some() { &["pod".into()][..] } else { &builder.command };
+    let [program, args @ ..] = command else {
         return Err(Error::new(ErrorKind::InvalidConfig, "no command")
             .with_hint("say what to run by `.command([…])`"));
     };
@@ -322,7 +340,10 @@ fn program(builder: &ContainerBuilder, name: &str, user: &Resolved) -> Result<Co
     }
     let own_pids = matches!(builder.origin(Namespace::Pid), None | Some(From::New));
     let is_init = Path::new(program).file_name().is_some_and(|name| INITS.iter().any(|init| name == *init));
-    command.init(builder.init.unwrap_or(own_pids && !is_init));
+    match builder.holds {
+        None => command.init(builder.init.unwrap_or(own_pids && !is_init)),
+        Some(_) => command.idle(true),
+    };
     Ok(command)
 }
 
@@ -391,9 +412,14 @@ fn namespaces(
     Ok(kinds)
 }
 
-fn standard_mounts(builder: &ContainerBuilder, mode: Mode, way: Way) -> Vec<Mount> {
+fn standard_mounts(builder: &ContainerBuilder, mode: Mode, way: Way) -> Result<Vec<Mount>> {
     let dev = if way.mapped { Mount::dev().outside() } else { Mount::dev() };
-    let mut mounts = vec![Mount::proc(), dev, Mount::devpts(), Mount::shm(SHM)];
+    let shared = builder.member.as_ref().map(Member::memory).transpose()?.flatten();
+    let memory = match shared {
+        Some(pod) => Mount::of_namespace(pod, MEMORY, MEMORY).noexec(),
+        None => Mount::shm(SHM),
+    };
+    let mut mounts = vec![Mount::proc(), dev, Mount::devpts(), memory];
     // The kernel lets these two be mounted by who owns the namespace that they show: the container, or, of the host's, the launcher.
     let queues = builder.origin(Namespace::Ipc);
     let sys = match mode {
@@ -411,7 +437,7 @@ fn standard_mounts(builder: &ContainerBuilder, mode: Mode, way: Way) -> Vec<Moun
             _ => mounts.push(mount),
         }
     }
-    mounts
+    Ok(mounts)
 }
 
 /// The parameters of the container's own namespaces, as Docker allows them.

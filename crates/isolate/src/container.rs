@@ -296,9 +296,14 @@ impl Container {
     }
 
     /// Kills it if it runs, and removes everything it had. Goes on after an error, and reports all of them.
-    pub fn remove(mut self) -> Result<()> {
-        let errors = self.undo.unwind();
-        Error::all(errors).map_err(|e| e.of(format!("container `{}`", self.name)))
+    pub fn remove(self) -> Result<()> {
+        let said = format!("container `{}`", self.name);
+        self.end().map_err(|e| e.of(said))
+    }
+
+    /// The same, and nothing is said of a container.
+    pub(crate) fn end(mut self) -> Result<()> {
+        Error::all(self.undo.unwind())
     }
 
     pub(crate) fn group(&self) -> Result<&Cgroup> {

@@ -4,6 +4,7 @@ mod inside;
 mod logs;
 mod make;
 mod network;
+mod pod_run;
 mod record;
 mod run;
 
@@ -21,6 +22,7 @@ use crate::exec::Exec;
 use crate::info::ContainerInfo;
 use crate::name;
 use crate::outcome::{Outcome, Usage};
+use crate::pod;
 use crate::processes::Process;
 use crate::store::{self, Store};
 
@@ -69,7 +71,10 @@ impl Container {
     pub fn open(name: impl AsRef<str>) -> Result<Detached> {
         let name = name.as_ref();
         name::check(name)?;
-        let all = records()?;
+        let (pods, all): (Vec<_>, Vec<_>) = records()?.into_iter().partition(DetachedRecord::is_pod);
+        if pods.iter().any(|pod| pod.name == name) {
+            return Err(pod::is_a_pod(name));
+        }
         if let Some(record) = all.iter().find(|record| record.name == name) {
             return Detached::of(record);
         }
@@ -89,7 +94,7 @@ impl Container {
 }
 
 impl Detached {
-    fn of(record: &DetachedRecord) -> Result<Self> {
+    pub(crate) fn of(record: &DetachedRecord) -> Result<Self> {
         let directory = record::directory(&record.name)?;
         Ok(Self { name: record.name.clone(), id: record.id.clone(), directory, store: Store::open()? })
     }

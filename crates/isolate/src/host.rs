@@ -173,8 +173,7 @@ fn subordinate_ids() -> Finding {
 
 /// Of an ordinary user: a control group that is delegated.
 fn own_group() -> Finding {
-    let made =
-        isolate_cgroups::Cgroup::create(crate::start::group_name("check", &crate::name::random(), false));
+    let made = isolate_cgroups::Cgroup::create(crate::group::name("check", &crate::name::random(), false));
     let remedy = "systemd-run --user -p Delegate=yes -p DelegateSubgroup=caller PROGRAM";
     match made {
         Ok(_) => Finding::new("control group of its own", true, "limits, pause and statistics", None),

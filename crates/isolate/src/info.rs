@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use isolate_cgroups::{Cgroup, Glance, Limits};
-use isolate_namespaces::{Health, KeptStatus, Restart};
+use isolate_namespaces::{Health, KeptStatus, Namespace, Restart};
 use isolate_netns::Publish;
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ use crate::name;
 use crate::network::PlaceRecord;
 use crate::outcome::Outcome;
 use crate::parallel;
+use crate::pod;
 use crate::record::Record;
 use crate::store::Store;
 
@@ -76,6 +77,8 @@ pub struct ContainerInfo {
     pub command: Vec<OsString>,
     /// What its root is an image of.
     pub image: Option<String>,
+    /// The [pod](crate::Pod) that it is a container of.
+    pub pod: Option<String>,
     /// Its host name.
     pub hostname: String,
     /// Its labels.
@@ -145,24 +148,7 @@ impl Container {
     /// # Errors
     /// What the state directory cannot be read for.
     pub fn list() -> Result<Vec<ContainerInfo>> {
-        let store = Store::open()?;
-        let guard = store.lock()?;
-        let (runs, dead) = (store.records(), store.unowned(&guard)?);
-        drop(guard);
-        let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
-        let lasting: Vec<_> = detached::records()?
-            .into_iter()
-            .map(|record| {
-                let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
-                (record, run)
-            })
-            .collect();
-        let lasting =
-            parallel::map(&lasting, |(record, run)| ContainerInfo::of_detached(record, run.as_ref()));
-        let mut all = lasting.into_iter().collect::<Result<Vec<_>>>()?;
-        all.extend(runs.into_values().map(|run| ContainerInfo::of(&run, dead.contains(&run.name), None)));
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all)
+        Ok(all()?.into_iter().filter_map(|(info, shares)| shares.is_none().then_some(info)).collect())
     }
 
     /// One container of this user by its name, whoever started it: as `docker inspect`. [`list`](Self::list) has all.
@@ -170,21 +156,16 @@ impl Container {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound).
     pub fn find(name: impl AsRef<str>) -> Result<ContainerInfo> {
-        let (store, name) = (Store::open()?, name.as_ref());
+        let name = name.as_ref();
         name::check(name)?;
-        let guard = store.lock()?;
-        let state = store.container(name);
-        let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
-        let dead = store.unowned(&guard)?.iter().any(|other| other == name);
-        drop(guard);
-        if let Some(record) = detached::find(name)? {
-            return ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead));
+        match one(name)? {
+            Some((info, None)) => Ok(info),
+            Some(_) => Err(pod::is_a_pod(name)),
+            None => {
+                let what = format!("container `{name}`: there is none of that name");
+                Err(Error::new(ErrorKind::NotFound, what).with_hint("Container::list tells which there are"))
+            }
         }
-        let run = run.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("container `{name}`: there is none of that name"))
-                .with_hint("Container::list tells which there are")
-        })?;
-        Ok(ContainerInfo::of(&run, dead, None))
     }
 
     /// What it is, as any process sees it: [`find`](Self::find) by its name.
@@ -203,6 +184,51 @@ impl Container {
     }
 }
 
+/// What is known of it, and of a pod what its containers share.
+type Known = (ContainerInfo, Option<Vec<Namespace>>);
+
+/// All containers and pods, by name.
+pub(crate) fn all() -> Result<Vec<Known>> {
+    let store = Store::open()?;
+    let guard = store.lock()?;
+    let (runs, dead) = (store.records(), store.unowned(&guard)?);
+    drop(guard);
+    let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
+    let lasting: Vec<_> = detached::records()?
+        .into_iter()
+        .map(|record| {
+            let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
+            (record, run)
+        })
+        .collect();
+    let known = |(record, run): &(DetachedRecord, Option<Record>)| -> Result<Known> {
+        Ok((ContainerInfo::of_detached(record, run.as_ref())?, record.shares.clone()))
+    };
+    let mut all = parallel::map(&lasting, known).into_iter().collect::<Result<Vec<_>>>()?;
+    all.extend(runs.into_values().map(|run| of_owned(&run, dead.contains(&run.name))));
+    all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+/// One of them, by its name.
+pub(crate) fn one(name: &str) -> Result<Option<Known>> {
+    let store = Store::open()?;
+    let guard = store.lock()?;
+    let state = store.container(name);
+    let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
+    let dead = store.unowned(&guard)?.iter().any(|other| other == name);
+    drop(guard);
+    if let Some(record) = detached::find(name)? {
+        let info = ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead))?;
+        return Ok(Some((info, record.shares)));
+    }
+    Ok(run.map(|run| of_owned(&run, dead)))
+}
+
+fn of_owned(run: &Record, dead: bool) -> Known {
+    (ContainerInfo::of(run, dead, None), run.is_pod.then(|| run.shares.clone()))
+}
+
 impl ContainerInfo {
     /// `first` is its first process, if that is known.
     fn of(record: &Record, dead: bool, first: Option<u32>) -> Self {
@@ -217,10 +243,11 @@ impl ContainerInfo {
             name: record.name.clone(),
             id: record.id().to_owned(),
             state,
-            pid: seen.and_then(|seen| first_process(&record.cgroup, seen, first)),
+            pid: seen.and_then(|seen| first_seen(&record.cgroup, seen, first)),
             created: record.created,
             command: record.command.clone(),
             image: record.source.clone(),
+            pod: record.pod.clone(),
             hostname: record.hostname.clone(),
             labels: record.labels.clone(),
             networks: record
@@ -284,16 +311,24 @@ impl PlaceInfo {
 
 /// The one that is process 1 of its pid namespace: the last number of `NSpid` (proc_pid_status(5)). Of a container in somebody else's pid
 /// namespace, its oldest process.
-fn first_process(group: &str, seen: Glance, known: Option<u32>) -> Option<u32> {
-    let mut pids = seen.pids;
+pub(crate) fn first_process(group: &Cgroup) -> Option<u32> {
+    first_of(group.pids().ok()?)
+}
+
+/// The same of a group that was looked at, where it is perhaps known already.
+fn first_seen(group: &str, seen: Glance, known: Option<u32>) -> Option<u32> {
     // One that is in the group is not another's, whose number it may be elsewhere.
-    if let Some(known) = known.filter(|known| pids.contains(known)) {
+    if let Some(known) = known.filter(|known| seen.pids.contains(known)) {
         return Some(known);
     }
-    if pids.is_empty() && seen.state.populated {
+    match seen.pids.is_empty() && seen.state.populated {
         // It has made groups of its own.
-        pids = Cgroup::open(group).and_then(|group| group.pids()).ok()?;
+        true => Cgroup::open(group).ok().as_ref().and_then(first_process),
+        false => first_of(seen.pids),
     }
+}
+
+fn first_of(mut pids: Vec<u32>) -> Option<u32> {
     pids.sort_unstable();
     let is_first = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

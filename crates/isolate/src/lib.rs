@@ -19,6 +19,7 @@ mod files;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod group;
 mod health;
 mod host;
 mod ids;
@@ -36,6 +37,7 @@ mod parallel;
 mod parcel;
 mod pasta;
 mod plan;
+mod pod;
 mod ports;
 mod processes;
 mod record;
@@ -65,6 +67,7 @@ pub use network::{Network, NetworkBuilder, NetworkDriver, NetworkInfo, Subnet};
 pub use origin::Origin;
 pub use outcome::{Outcome, Run, Usage};
 pub use plan::Plan;
+pub use pod::{DetachedPod, Pod, PodBuilder, PodInfo};
 pub use processes::Process;
 pub use rootfs::Rootfs;
 pub use sweep::sweep;

@@ -34,7 +34,7 @@ pub struct Origin(pub(crate) From);
 pub(crate) enum From {
     New,
     Host,
-    /// Of a running container, with the user namespace it is in, if that is its own.
+    /// Of a running container, with the user namespace it is in, if that is its own. The number is 0 of a pod that does not run.
     #[serde(skip)]
     Container {
         pid: u32,
@@ -83,7 +83,7 @@ impl From {
     /// The namespace, if there is one to be joined.
     pub(crate) fn open(&self, kind: Namespace) -> Result<Option<OwnedFd>> {
         let path = match self {
-            Self::New | Self::Host => return Ok(None),
+            Self::New | Self::Host | Self::Container { pid: 0, .. } => return Ok(None),
             Self::Container { pid, .. } => PathBuf::from(format!("/proc/{pid}/ns/{kind}")),
             Self::Path(path) => path.clone(),
             Self::Descriptor(fd) => {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use isolate_cgroups::Limits;
+use isolate_namespaces::{Namespace, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -41,6 +42,21 @@ pub(crate) struct Record {
     /// and its limits.
     #[serde(default)]
     pub limits: Limits,
+    /// The pod that it is a container of.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// Whether it is a pod itself.
+    #[serde(default)]
+    pub is_pod: bool,
+    /// What the containers of a pod share, or what one has of its pod.
+    #[serde(default)]
+    pub shares: Vec<Namespace>,
+    /// First of its range of ids, of a pod that has one: root of its containers.
+    #[serde(default)]
+    pub base: Option<u32>,
+    /// What asks its command to end, if that is not SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<Signal>,
     /// Name of the control group,
     pub cgroup: String,
     /// and of its keeper's, of a detached one.
@@ -84,6 +100,11 @@ impl Record {
             source: None,
             labels: BTreeMap::new(),
             limits: Limits::new(),
+            pod: None,
+            is_pod: false,
+            shares: Vec::new(),
+            base: None,
+            stop_signal: None,
             cgroup,
             keeper: None,
             scratch: None,

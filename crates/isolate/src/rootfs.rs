@@ -6,7 +6,7 @@ mod host;
 mod scratch;
 mod written;
 
-pub(crate) use compile::{Layout, Way, compile};
+pub(crate) use compile::{Layout, Way, compile, nothing};
 pub(crate) use scratch::{Limited, Preparation, Quota, Scratch, release_project};
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use isolate_cgroups::{Cgroup, Controller, ErrorKind as GroupErrorKind, Limits};
 use isolate_namespaces::{Capabilities, Held, Namespace, Plan as LaunchPlan};
 use isolate_netns::{NetworkNamespace, Reservation};
 
@@ -16,12 +15,14 @@ use crate::detached::{self, DetachedRecord};
 use crate::devices;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::group;
 use crate::ids;
 use crate::name;
 use crate::network::{self, NetworkRecord, Place, Slot, names};
 use crate::parcel;
 use crate::pasta;
 use crate::plan::Plan;
+use crate::pod;
 use crate::ports;
 use crate::record::Record;
 use crate::rootfs::{self, Quota};
@@ -30,18 +31,16 @@ use crate::sweep;
 use crate::undo::Undo;
 use crate::volume;
 
-/// How many processes and threads a container may have unless its limits say otherwise.
-const PIDS: u32 = 4096;
-
 pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     #[cfg(feature = "images")]
     let described = crate::image::look(builder)?;
     #[cfg(feature = "images")]
     let builder = &*described.builder;
+    let builder = &*pod::seen(builder)?;
     let state = Store::path()?.join("containers").join(name);
     let privileged = crate::host::is_root();
-    let group = group_name(name, &name::random(), privileged);
-    let id = leaf(&group);
+    let group = group::of(builder, &group::name(name, &name::random(), privileged));
+    let id = group::leaf(&group);
     let mut compiled = compile::compile(builder, name, id, &state, privileged, false)?;
     let bridged = compiled.mode == Mode::Bridge;
     let mut before = vec![format!("lock {}", state.display())];
@@ -59,11 +58,11 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
     before.push(format!("write hosts, hostname and resolv.conf to {}", state.display()));
     if privileged {
         before.push(format!("make control group {group}"));
-        before.extend(limits_in_words(&with_defaults(&builder.limits)));
+        before.extend(group::words(&group::limits(builder)));
         before.push("allow it no devices but its own".to_owned());
     } else {
         before.push(format!("make control group {group}, where one is delegated to this user"));
-        before.extend(limits_in_words(&builder.limits));
+        before.extend(group::words(&builder.limits));
     }
     let mut held = Vec::new();
     if bridged {
@@ -80,11 +79,6 @@ pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
         compiled.command.scratch_mount(root);
     }
     Ok(Plan { before, launch: compiled.command.plan()?, held })
-}
-
-/// The limits in words.
-fn limits_in_words(limits: &Limits) -> Vec<String> {
-    limits.words().map(|(what, value)| format!("limit its {what} to {value}")).collect()
 }
 
 /// Whether this user has all rights, which it needs to have then.
@@ -123,9 +117,11 @@ pub(crate) fn begin(
     let described = crate::image::bring(builder)?;
     #[cfg(feature = "images")]
     let builder = &*described.builder;
+    let builder = &*pod::starting(builder)?;
     let store = Store::open()?;
     let id = before.map_or_else(name::random, |before| before.id.clone());
-    let group = group_name(name, &id, privileged);
+    let own = group::name(name, &id, privileged);
+    let group = group::of(builder, &own);
     let state = store.container(name);
     let place = scratch_name(&group, before);
     let mut compiled = compile::compile(builder, name, place, &state, privileged, before.is_some())?;
@@ -147,14 +143,23 @@ pub(crate) fn begin(
     record.published = published.iter().map(ToString::to_string).collect();
     record.command.clone_from(&builder.command);
     record.labels.clone_from(&builder.labels);
-    record.limits = with_defaults(&builder.limits);
+    record.limits = group::limits(builder);
     #[cfg(feature = "images")]
     {
         record.source = before.map_or(source, |before| before.source.clone());
         record.image = described.kept.as_ref().map(|kept| kept.lease(&state)).transpose()?.map(Into::into);
     }
-    record.keeper = before.map(|_| format!("{group}-keeper"));
-    let mut undo = claim(&store, record, &compiled, before)?;
+    record.pod.clone_from(&builder.pod);
+    record.is_pod = builder.holds.is_some();
+    record.shares = builder
+        .holds
+        .clone()
+        .or(builder.member.as_ref().map(|member| member.shares.clone()))
+        .unwrap_or_default();
+    record.stop_signal = builder.stop_signal;
+    // Beside the pod's group: it goes on while that stands still, and tells when that is killed.
+    record.keeper = before.map(|_| format!("{own}-keeper"));
+    let mut undo = claim(&store, record, &compiled, builder, before)?;
     let mapped = compiled.decision.is_mapped() && compiled.joined.is_none();
     let own = before.and_then(|before| before.base).filter(|_| mapped);
     let base = own.or(undo.ids.as_ref().map(|range| range.base));
@@ -190,10 +195,11 @@ pub(crate) fn begin(
     if let Some(early) = &compiled.layout.early {
         compiled.command.root(early.root()?);
     }
-    let addresses: Vec<IpAddr> =
-        undo.places().iter().flat_map(|place| place.record.addresses.clone()).collect();
-    let network = matches!(mode, Mode::Bridge | Mode::Pasta);
-    let written = undo.record.clone();
+    // A pod's network is that of its containers.
+    let written = builder.member.as_ref().filter(|member| member.is_on_network()).map(|member| &member.pod);
+    let written = written.unwrap_or(&undo.record).clone();
+    let addresses: Vec<IpAddr> = written.places.iter().flat_map(|place| place.addresses.clone()).collect();
+    let network = !written.places.is_empty() || mode == Mode::Pasta;
     let texts = [names::hosts(&store, &written), names::resolv_conf(&store, &written, network)];
     let [hosts, resolv_conf] = texts;
     files::write(&state, hostname, hosts, resolv_conf, owner)?;
@@ -203,8 +209,10 @@ pub(crate) fn begin(
     }
 
     let command = &mut compiled.command;
-    undo.cgroup = group_for(&group, &builder.limits, privileged)?;
-    if let Some(cgroup) = &undo.cgroup {
+    undo.cgroup = group::make(&group, builder, privileged)?;
+    // What is allowed to a pod's group is all that its containers can be allowed.
+    let holder = builder.holds.as_ref().map(|_| pod::holder_group(&group)).transpose()?;
+    if let Some(cgroup) = holder.as_ref().or(undo.cgroup.as_ref()) {
         if privileged {
             // In a user namespace of its own the kernel makes none.
             let can_make = owner.is_none() && builder.confinement.capabilities.contains(Capabilities::MKNOD);
@@ -217,6 +225,10 @@ pub(crate) fn begin(
             command.cgroup(cgroup.try_clone_fd()?);
         }
         command.cgroup_files(cgroup.join_files()?);
+    }
+    // It goes with the pod's.
+    if let Some(holder) = holder {
+        holder.keep();
     }
 
     if let Some(entry) = &undo.entry {
@@ -264,7 +276,7 @@ fn again(compiled: &mut Compiled, held: &Held, root: Option<[u32; 2]>) -> Result
 
 /// What names its place on the disk.
 pub(crate) fn scratch_name<'n>(group: &'n str, before: Option<&'n DetachedRecord>) -> &'n str {
-    before.map_or_else(|| leaf(group), |before| &before.id)
+    before.map_or_else(|| group::leaf(group), |before| &before.id)
 }
 
 /// Whether what is published leads to an address of IPv6, too, on a bridge.
@@ -275,38 +287,6 @@ fn ipv6(store: &Store, compiled: &Compiled) -> bool {
         })
     };
     compiled.mode == Mode::Bridge && compiled.attaches.iter().any(has)
-}
-
-fn with_defaults(limits: &Limits) -> Limits {
-    let limits = limits.clone();
-    if limits.get_pids().is_some() { limits } else { limits.pids(PIDS) }
-}
-
-/// Its control group, with its limits. Without privileges there need not be one, if no limit was asked for.
-fn group_for(name: &str, limits: &Limits, privileged: bool) -> Result<Option<Cgroup>> {
-    let cgroup = match Cgroup::create(name) {
-        Err(_) if !privileged && *limits == Limits::new() => return Ok(None),
-        Err(e) if !privileged => {
-            return Err(Error::from(e).with_hint(
-                "limits want a control group that is delegated to this user, with the caller in a group below it, since the kernel \
-                 gives no controller to the children of a group with processes: systemd-run --user -p Delegate=yes \
-                 -p DelegateSubgroup=caller",
-            ));
-        }
-        other => other?,
-    };
-    // For the figures. Where it cannot be had there are none, and a limit of it is an error.
-    if limits.get_memory().is_none() {
-        let _ = cgroup.enable(&[Controller::Memory]);
-    }
-    match cgroup.apply(&with_defaults(limits)) {
-        // What nobody asked for by name is not worth a failure where it cannot be had.
-        Err(e) if e.kind() == GroupErrorKind::Unsupported && limits.get_pids().is_none() => {
-            cgroup.apply(limits)?
-        }
-        other => other?,
-    }
-    Ok(Some(cgroup))
 }
 
 /// The namespaces of a process, for what is executed in them later, the user namespace first, which gives the rights to the others. Of a
@@ -329,6 +309,7 @@ fn claim(
     store: &Store,
     mut record: Record,
     compiled: &Compiled,
+    builder: &ContainerBuilder,
     before: Option<&DetachedRecord>,
 ) -> Result<Undo> {
     let layout = &compiled.layout;
@@ -341,6 +322,7 @@ fn claim(
     if before.is_none() && detached::is_there(&record.name)? {
         return Err(detached::taken());
     }
+    builder.member.as_ref().map_or(Ok(()), |member| member.check(store))?;
     let entry = match store.create(&guard, &record.name) {
         // Its owner may have been killed since.
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
@@ -371,12 +353,15 @@ fn claim(
         Mode::Bridge => lease(store, &guard, &mut undo, &mut record, compiled, before),
         _ => Ok(()),
     };
-    undo.record = record.clone();
     let written = leased.and_then(|()| {
         let has_ids = undo.ids.is_some() || before.is_some_and(|before| before.base.is_some());
-        if compiled.decision.is_mapped() && compiled.joined.is_none() && !has_ids {
+        let mapped = compiled.decision.is_mapped() && compiled.joined.is_none();
+        if mapped && !has_ids {
             undo.ids = Some(ids::take(store, &guard, &record.name, layout.range)?);
         }
+        let own = undo.ids.as_ref().map(|ids| ids.base);
+        record.base = own.or(before.and_then(|before| before.base)).filter(|_| mapped);
+        undo.record = record.clone();
         undo.entry.as_ref().map_or(Ok(()), |entry| entry.write(&record))
     });
     drop(guard);
@@ -450,22 +435,4 @@ pub(crate) fn project(store: &Store, quota: &Quota) -> Result<u32> {
     let running = store.records().into_iter().filter_map(|record| record.project);
     let detached = detached::records()?.into_iter().filter_map(|record| record.project);
     quota.choose(&running.chain(detached).collect::<Vec<_>>())
-}
-
-/// Unique for as long as the record exists, also among users with state directories of their own, by twelve random digits. An ordinary
-/// user's lies in what is delegated to it.
-pub(crate) fn group_name(name: &str, id: &str, privileged: bool) -> String {
-    let own = format!("isolate-{name}-{id}");
-    if privileged {
-        return own;
-    }
-    match Cgroup::delegated() {
-        Ok(Some(group)) => group.join(own).display().to_string(),
-        _ => own,
-    }
-}
-
-/// Without the groups above.
-fn leaf(group: &str) -> &str {
-    group.rsplit('/').next().unwrap_or(group)
 }

@@ -206,8 +206,21 @@ impl Entry {
         record.write(&self.path)
     }
 
+    /// Whether the directory is the one that was locked: with a pod its containers are removed, and somebody else can have the name then.
+    fn is_here(&self) -> Result<bool> {
+        let failed = |e| Error::io(self.path.display(), &e);
+        let own = self.lock.metadata().map_err(failed)?;
+        match fs::metadata(self.path.join("lock")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            there => there.map_err(failed).map(|there| (own.dev(), own.ino()) == (there.dev(), there.ino())),
+        }
+    }
+
     /// Removes the directories in it.
     pub(crate) fn clear(&self) -> Result<()> {
+        if !self.is_here()? {
+            return Ok(());
+        }
         let failed = |e| Error::io(self.path.display(), &e);
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -219,6 +232,9 @@ impl Entry {
 
     /// Removes the directory; the lock goes with it. Who looks for the dead meanwhile would make a new one.
     pub(crate) fn remove(self, _: &Guard) -> Result<()> {
+        if !self.is_here()? {
+            return Ok(());
+        }
         match fs::remove_dir_all(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(self.path.display(), &e)),
             _ => Ok(()),

@@ -1,16 +1,21 @@
 //! What an owner that was killed has left: found by a lock that nobody holds, and taken back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::detached;
 use crate::error::{Error, Result};
 use crate::ids;
 use crate::network;
+use crate::pod::members;
 use crate::record::Record;
 use crate::recorded::Recorded;
 use crate::rootfs;
 use crate::store::{Entry, Guard, Store};
 use crate::undo::{remove_group, remove_tree};
+
+/// How long the keepers and monitors of what was killed with its pod may take to notice.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Takes back what containers have left whose owner was killed. The first start of a process does it, too.
 ///
@@ -42,12 +47,25 @@ pub(crate) fn first(store: &Store, guard: &Guard) {
 pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     let mut errors = Vec::new();
-    for (entry, record) in store.dead(guard)? {
-        let name = record.as_ref().map(|record| record.name.clone());
-        match one(store, guard, entry, record) {
-            Ok(()) => swept.extend(name),
-            Err(e) => errors.push(e),
+    let is_pod = |record: &Option<Record>| record.as_ref().is_some_and(|record| record.is_pod);
+    let mut dead = store.dead(guard)?;
+    // What runs in a pod is killed with it.
+    dead.sort_by_key(|(_, record)| !is_pod(record));
+    let pods = dead.iter().any(|(_, record)| is_pod(record));
+    let mut take = |dead: Vec<(Entry, Option<Record>)>| {
+        for (entry, record) in dead {
+            let name = record.as_ref().map(|record| record.name.clone());
+            match one(store, guard, entry, record) {
+                Ok(()) => swept.extend(name),
+                Err(e) => errors.push(e),
+            }
         }
+    };
+    take(dead);
+    let begun = Instant::now();
+    while pods && begun.elapsed() < MOMENT && members::are_ending(store) {
+        std::thread::sleep(Duration::from_millis(5));
+        take(store.dead(guard)?);
     }
     errors.extend(network::sweep(store, guard).err());
     errors.extend(ids::sweep(store, guard).err());
@@ -65,14 +83,18 @@ pub(crate) fn of(store: &Store, guard: &Guard, name: &str) -> Result<bool> {
 
 fn one(store: &Store, guard: &Guard, entry: Entry, record: Option<Record>) -> Result<()> {
     if let Some(record) = &record {
+        if record.is_pod {
+            members::give_up(&record.name);
+        }
         // On an error the record stays, so that the next sweep tries again.
         let said = |e: Error| e.of(format!("remains of container `{}`", record.name));
-        Error::all(remains(store, guard, &entry, record)).map_err(said)?;
+        Error::all(remains(store, guard, Some(&entry), record)).map_err(said)?;
     }
     entry.remove(guard)
 }
 
-fn remains(store: &Store, guard: &Guard, entry: &Entry, record: &Record) -> Vec<Error> {
+/// `entry` is the container's directory, if it is locked.
+pub(crate) fn remains(store: &Store, guard: &Guard, entry: Option<&Entry>, record: &Record) -> Vec<Error> {
     let mut errors = Vec::new();
     let groups = record.keeper.iter().chain([&record.cgroup]);
     errors.extend(groups.filter_map(|group| remove_group(group).err()));
@@ -80,7 +102,7 @@ fn remains(store: &Store, guard: &Guard, entry: &Entry, record: &Record) -> Vec<
     errors.extend(own(directories, record.project));
     errors.extend(record.made.as_ref().and_then(|made| made.remove().err()));
     // Before what is to be written: on a file system that is full it makes room for that.
-    errors.extend(entry.clear().err());
+    errors.extend(entry.and_then(|entry| entry.clear().err()));
     errors.extend(record.places.iter().filter_map(|place| place.sweep(store, guard, &record.name).err()));
     errors
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::IdRange;
 use crate::mount_points::Made;
 use crate::network::Place;
+use crate::pod::members;
 use crate::record::Record;
 use crate::rootfs;
 use crate::store::{Entry, Store};
@@ -125,6 +126,13 @@ impl Undo {
         // Of one that was to be handed over, and was not.
         if let Some(keeper) = &self.record.keeper {
             note(remove_group(keeper));
+        }
+        if self.record.is_pod {
+            note(
+                self.store
+                    .lock()
+                    .and_then(|guard| Error::all(members::take_back(&self.store, &guard, &name))),
+            );
         }
         if let Some(made) = self.made.take() {
             note(made.remove());

@@ -94,6 +94,17 @@ pub(crate) fn decide(
     }
 }
 
+/// That of a pod, for a container that mounts these paths.
+pub(crate) fn joined(pod: &str, paths: &[&Path]) -> Result<Decision> {
+    match obstacle(paths)? {
+        None => Ok(Decision::Range),
+        Some(why) => {
+            let what = format!("pod `{pod}` has a user namespace of its own, and {why}");
+            Err(Error::new(ErrorKind::Unsupported, what).with_hint("make the pod with UserNamespace::Host"))
+        }
+    }
+}
+
 /// What stands against one.
 fn obstacle(paths: &[&Path]) -> Result<Option<String>> {
     if let Some(own) = fs::read_to_string("/proc/thread-self/uid_map").ok().filter(|map| !is_whole(map)) {

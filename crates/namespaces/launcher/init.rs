@@ -1,5 +1,5 @@
 //! The first process of a container, where it is not the program itself: passes signals on, reaps, and tells its monitor how the
-//! program ended.
+//! program ended. And the one that is there in the place of a program.
 
 use crate::sys::{call, nr};
 use crate::wire::{ENDED, Message};
@@ -10,6 +10,9 @@ const CLD_EXITED: i32 = 1;
 /// capabilities(7), version 3; CAP_KILL for programs of other users.
 const CAPABILITY_VERSION: [i32; 2] = [0x2008_0522, 0];
 const KILL_ONLY: [u32; 6] = [1 << 5, 1 << 5, 0, 0, 0, 0];
+const NONE: [u32; 6] = [0; 6];
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM.
+const ENDING: [isize; 4] = [1, 2, 3, 15];
 
 /// Every signal is blocked since the launcher was cloned. A blocked signal waits for us even where process 1 of a pid namespace
 /// would not get it (pid_namespaces(7)): it has no handler for any.
@@ -40,6 +43,32 @@ pub(crate) unsafe fn stay(program: i32, monitor: i32, plan: (usize, usize), titl
                 }
             } else if signal > 0 {
                 call(nr::KILL, [program as usize, signal as usize, 0, 0, 0, 0]);
+            }
+        }
+    }
+}
+
+/// Holds what the process has, and reaps: where others are in its pid namespace, what they leave becomes its own. Its plan does not
+/// unblock signals.
+///
+/// # Safety
+/// Nothing is used again of this process's descriptors.
+pub(crate) unsafe fn idle() -> ! {
+    // SAFETY: numbers, and memory on this stack.
+    unsafe {
+        call(nr::CAPSET, [CAPABILITY_VERSION.as_ptr() as usize, NONE.as_ptr() as usize, 0, 0, 0, 0]);
+        // The end of the report is what the caller waits for.
+        if operation::close_all_but(&[]) < 0 {
+            exit(122);
+        }
+        let all = u64::MAX;
+        loop {
+            match call(nr::RT_SIGTIMEDWAIT, [&raw const all as usize, 0, 0, 8, 0, 0]) {
+                SIGCHLD => {
+                    reap(-1);
+                }
+                signal if ENDING.contains(&signal) => exit(0),
+                _ => {}
             }
         }
     }

@@ -17,7 +17,7 @@ mod wire;
 
 use run::Run;
 use sys::{ENOSYS, call, new, nr};
-use wire::{BEFORE, CLONE, INIT, Report};
+use wire::{BEFORE, CLONE, IDLES, INIT, Report, STAYS};
 
 // The kernel enters with the stack pointer at argc; hand that address to Rust on an aligned stack.
 #[cfg(target_arch = "x86_64")]
@@ -173,7 +173,7 @@ unsafe fn child(run: &mut Run, go: [i32; 2], plan: (usize, usize), title: Title)
         run.monitor = go[0];
         let first = run.header.prepare + run.header.maps;
         run.steps(first, run.header.child)?;
-        if run.header.init != 0 {
+        if run.header.init == STAYS {
             run.used = operation::used();
             let pid = call(nr::CLONE, [SIGCHLD as usize, 0, 0, 0, 0, 0]);
             if pid < 0 {
@@ -185,6 +185,9 @@ unsafe fn child(run: &mut Run, go: [i32; 2], plan: (usize, usize), title: Title)
         }
         let (first, count) = (first + run.header.child, run.header.main);
         run.steps(first, count)?;
+        if run.header.init == IDLES {
+            init::idle();
+        }
         Err(Report::failed(first + count, sys::EBADMSG))
     }
 }

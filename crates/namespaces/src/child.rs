@@ -173,12 +173,7 @@ impl Child {
 
     /// Sends a signal, by the pidfd. No error if the program has ended. An [init](crate::Command::init) passes it on.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        match kernel::send_signal(self.pidfd.as_fd(), signal.number()) {
-            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
-                Err(Error::io(format!("cannot send signal {signal}"), &e))
-            }
-            _ => Ok(()),
-        }
+        signal.send(&self.pidfd)
     }
 
     /// The monitor's pidfd: whoever holds it sees when the container's last process is gone and its locks are free.

@@ -77,6 +77,7 @@ pub struct Command {
     pub(crate) view: View,
     pub(crate) terminal: Option<WindowSize>,
     pub(crate) init: bool,
+    pub(crate) idle: bool,
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -122,6 +123,7 @@ impl Command {
             view: View::default(),
             terminal: None,
             init: false,
+            idle: false,
             timeout: None,
         }
     }
@@ -370,6 +372,14 @@ impl Command {
     /// SIGTERM, and who dies below it stays a zombie until it waits for children that it does not know of.
     pub fn init(&mut self, init: bool) -> &mut Self {
         self.init = init;
+        self
+    }
+
+    /// No program is executed: the child holds its namespaces and its mounts, reaps what others in its pid namespace leave, and ends with
+    /// code 0 by SIGTERM, SIGINT, SIGQUIT or SIGHUP. It has no capabilities and no descriptors, and takes 20 KiB.
+    #[doc(alias = "pause")]
+    pub fn idle(&mut self, idle: bool) -> &mut Self {
+        self.idle = idle;
         self
     }
 

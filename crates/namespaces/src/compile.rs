@@ -61,6 +61,7 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     view::steps(command, &mut steps)?;
     program::steps(command, &stdio, maps.as_ref(), &mut steps)?;
     // After all that the launcher does with the caller's rights.
+    steps.foreign_mounts()?;
     join(command, &mut steps)?;
     steps.list.sort_by_key(|step| step.section); // stable: the order within a section stays
     Ok(Plan {
@@ -70,6 +71,7 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
         kept: command.keep.clone(),
         stdio,
         init: command.init,
+        idle: command.idle,
         timeout: command.timeout,
         terminal: command.terminal.is_some(),
         readable: namespaces.user,
@@ -94,6 +96,9 @@ fn check(command: &Command) -> Result<()> {
     }
     if command.init && command.process.as_ref().is_some_and(|(_, kinds)| kinds.contains(&Namespace::Pid)) {
         return Err(Error::invalid("an init in the pid namespace of another process, which has one"));
+    }
+    if command.init && command.idle {
+        return Err(Error::invalid("an init, and no program for it to wait for"));
     }
     let user = command.uid_map.is_some() || command.gid_map.is_some();
     if command.user_namespace.is_some() && (user || command.unshare.contains(&Namespace::User)) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::plan::{Arg, Plan, Section};
 use crate::stdio::Ends;
-use crate::wire::{Header, KEPT, MAGIC, Step};
+use crate::wire::{EXECUTES, Header, IDLES, KEPT, MAGIC, STAYS, Step};
 
 /// Numbers that are known only when a plan is run.
 pub(crate) struct Channels<'a> {
@@ -113,7 +113,11 @@ fn header(plan: &Plan, channels: &Channels<'_>, cells: usize, length: usize, out
         count(Section::Maps),
         count(Section::Child),
         count(Section::Main),
-        plan.init.into(),
+        match (plan.init, plan.idle) {
+            (_, true) => IDLES,
+            (true, false) => STAYS,
+            (false, false) => EXECUTES,
+        },
     ]
     .into_iter()
     .chain(halves(plan.clone_flags))

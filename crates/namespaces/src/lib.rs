@@ -12,6 +12,7 @@ mod encode;
 mod endpoint;
 mod error;
 mod filesystem;
+mod foreign;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

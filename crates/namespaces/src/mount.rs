@@ -73,8 +73,21 @@ impl Traits {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Bind { source: PathBuf, attributes: u64, late: Option<Late> },
-    Tree { tree: Arc<OwnedFd>, attributes: u64 },
+    Bind {
+        source: PathBuf,
+        attributes: u64,
+        late: Option<Late>,
+    },
+    Tree {
+        tree: Arc<OwnedFd>,
+        attributes: u64,
+    },
+    /// Of another mount namespace.
+    Foreign {
+        namespace: Arc<OwnedFd>,
+        source: PathBuf,
+        attributes: u64,
+    },
     Filesystem(Filesystem),
 }
 
@@ -106,6 +119,18 @@ impl Mount {
     pub fn tree(tree: impl Into<OwnedFd>, target: impl AsRef<Path>) -> Self {
         let what = What::Tree { tree: Arc::new(tree.into()), attributes: 0 };
         Self::of(what, target.as_ref())
+    }
+
+    /// The directory at `source` as those in another mount namespace see it, live in both directions: a descriptor of `/proc/PID/ns/mnt`. A
+    /// mount of another namespace can be copied only there, so the launcher goes there for it. Wants CAP_SYS_ADMIN and CAP_SYS_CHROOT, and
+    /// CAP_SYS_ADMIN in the user namespace that owns the other one.
+    pub fn of_namespace(
+        namespace: impl Into<OwnedFd>,
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+    ) -> Self {
+        let (namespace, source) = (Arc::new(namespace.into()), source.as_ref().to_owned());
+        Self::of(What::Foreign { namespace, source, attributes: NOSUID | NODEV }, target.as_ref())
     }
 
     /// A file system of its own.
@@ -180,7 +205,9 @@ impl Mount {
     /// Nothing below it may be changed; mounts below a bind are read-only too, and there is no moment when they are not.
     pub fn read_only(mut self) -> Self {
         match &mut self.what {
-            What::Bind { attributes, .. } | What::Tree { attributes, .. } => *attributes |= RDONLY,
+            What::Bind { attributes, .. }
+            | What::Tree { attributes, .. }
+            | What::Foreign { attributes, .. } => *attributes |= RDONLY,
             What::Filesystem(filesystem) => filesystem.attributes |= RDONLY,
         }
         self
@@ -189,7 +216,9 @@ impl Mount {
     /// Nothing below it can be executed.
     pub fn noexec(mut self) -> Self {
         match &mut self.what {
-            What::Bind { attributes, .. } | What::Tree { attributes, .. } => *attributes |= NOEXEC,
+            What::Bind { attributes, .. }
+            | What::Tree { attributes, .. }
+            | What::Foreign { attributes, .. } => *attributes |= NOEXEC,
             What::Filesystem(filesystem) => filesystem.attributes |= NOEXEC,
         }
         self
@@ -343,7 +372,9 @@ impl Root {
 
     fn with(mut self, more: u64) -> Self {
         match &mut self.what {
-            What::Bind { attributes, .. } | What::Tree { attributes, .. } => *attributes |= more,
+            What::Bind { attributes, .. }
+            | What::Tree { attributes, .. }
+            | What::Foreign { attributes, .. } => *attributes |= more,
             What::Filesystem(filesystem) => filesystem.attributes |= more,
         }
         self

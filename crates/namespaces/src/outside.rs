@@ -28,7 +28,7 @@ pub(crate) struct Outside {
 }
 
 const FROM_CHILD: u8 = 8;
-const OWN_MOUNTS: u8 = 9;
+pub(crate) const OWN_MOUNTS: u8 = 9;
 const CHILD_MOUNTS: u8 = 10;
 /// The file system for upper layers.
 pub(crate) const HELD: u8 = 11;

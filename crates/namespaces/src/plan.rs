@@ -27,6 +27,8 @@ pub struct Plan {
     pub(crate) stdio: [crate::stdio::Kind; 3],
     /// Whether the first process stays as the init of the program's.
     pub(crate) init: bool,
+    /// Whether nobody executes a program.
+    pub(crate) idle: bool,
     pub(crate) timeout: Option<Duration>,
     /// Whether the child sends a terminal.
     pub(crate) terminal: bool,

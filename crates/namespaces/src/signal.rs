@@ -137,6 +137,20 @@ impl Signal {
     pub const fn number(self) -> i32 {
         self.0
     }
+
+    /// Sends it to a process, by its pidfd (pidfd_open(2)). No error if that has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for a process of another user.
+    pub fn send(self, process: impl std::os::fd::AsFd) -> Result<()> {
+        match crate::kernel::send_signal(process.as_fd(), self.0) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                Err(Error::io(format!("cannot send signal {self}"), &e))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// # Errors

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
+use crate::foreign::Foreign;
 use crate::mount::{Propagation, Traits};
 use crate::outside::Outside;
 use crate::plan::{Arg, Section, Step, Words};
@@ -42,6 +43,8 @@ pub(crate) struct Steps {
     pub outside: Option<Outside>,
     /// File systems that the launcher has made, by their targets.
     pub made: BTreeMap<PathBuf, u8>,
+    /// What it is to fetch out of other mount namespaces.
+    pub foreign: Vec<Foreign>,
 }
 
 impl Steps {

@@ -45,7 +45,7 @@ pub(crate) struct Header {
     pub child: u32,
     /// and those of the process that executes the program: the child itself, or one that it clones and is the init of.
     pub main: u32,
-    /// Whether the child stays as init.
+    /// Whether the child stays as init, or without a program: one of the three below.
     pub init: u32,
     pub clone_flags: u64,
     /// How long the program may run after the go message, in ns; 0: as long as it likes.
@@ -63,6 +63,13 @@ pub(crate) struct Header {
     /// Descriptors that live as long as the monitor (locks); -1 where unused.
     pub kept: [i32; KEPT],
 }
+
+/// The child executes the program.
+pub(crate) const EXECUTES: u32 = 0;
+/// It clones a process that does so, and is the init of that.
+pub(crate) const STAYS: u32 = 1;
+/// Nobody executes anything: the steps end without OP_EXEC.
+pub(crate) const IDLES: u32 = 2;
 
 /// A STARTED.
 pub(crate) const TELL: u32 = 0;

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use isolate_namespaces::{Child, Command, Mount, Namespace, Signal, Stdio, WindowSize};
+use isolate_namespaces::{Child, Command, ErrorKind, Mount, Namespace, Signal, Stdio, WindowSize};
 use testkit::{Need, busybox_root, kernel_test, scratch};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Program("busybox")];
@@ -79,6 +79,40 @@ fn whoever_enters_is_in_the_same_namespaces_and_below_the_same_init() {
         let pidfd = child.as_fd().try_clone_to_owned().unwrap();
         child.wait().unwrap();
         Command::new("/bin/true").join_process(pidfd, [Namespace::Mount]).status().unwrap_err();
+    });
+}
+
+#[test]
+fn without_a_program_its_namespaces_and_mounts_are_there_for_others_until_it_is_asked_to_end() {
+    kernel_test(&NEEDS, || {
+        let mut child =
+            contained("").idle(true).mount(Mount::shm(1 << 20)).stdout(Stdio::piped()).spawn().unwrap();
+        let mut all = Vec::new();
+        child.stdout.take().unwrap().read_to_end(&mut all).unwrap();
+        assert!(all.is_empty(), "it has no descriptors");
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        assert!(status.contains("CapPrm:\t0000000000000000") && status.contains("Name:\tidle"), "{status}");
+        text(&mut entering(&child, "echo one > /dev/shm/x; sleep 0.1 & exit 0"));
+        let zombies = "sleep 0.5; grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l";
+        assert_eq!(text(&mut entering(&child, zombies)), "0\n");
+        // Mounts of another mount namespace, live in both directions.
+        let theirs = || fs::File::open(format!("/proc/{}/ns/mnt", child.id())).unwrap();
+        let mut beside = contained("cat /memory/x; echo two > /memory/y; echo no > /read/z");
+        beside.mount(Mount::of_namespace(theirs(), "/dev/shm", "/memory"));
+        beside.mount(Mount::of_namespace(theirs(), "/dev/shm", "/read").read_only()).stderr(Stdio::null());
+        let plan = beside.plan().unwrap();
+        assert!(plan.to_string().contains("enter the mount namespace of /dev/shm"), "{plan}");
+        let output = beside.output().unwrap();
+        assert_eq!((output.stdout.as_slice(), output.status.success()), (&b"one\n"[..], false));
+        assert_eq!(text(&mut entering(&child, "cat /dev/shm/*")), "one\ntwo\n");
+        let missing =
+            contained("true").mount(Mount::of_namespace(theirs(), "/no/such", "/x")).status().unwrap_err();
+        assert_eq!((missing.kind(), missing.to_string().contains("/no/such")), (ErrorKind::NotFound, true));
+        child.signal(Signal::USR1).unwrap();
+        assert_eq!(child.wait_timeout(Duration::from_millis(200)).unwrap(), None);
+        child.signal(Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        Signal::TERM.send(&child).unwrap();
     });
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use isolate_cgroups::{Cgroup, ErrorKind, Limits};
+use isolate_cgroups::{Cgroup, Controller, ErrorKind, Limits};
 use testkit::{Need, kernel_test};
 
 use crate::child::{Waiting, eventually, on_either_host, unique};
@@ -17,6 +17,7 @@ on_either_host! {
     a_group_below_a_missing_one_is_not_made => missing_parent;
     a_group_removed_by_another_is_removed => removed_by_another;
     groups_made_inside_go_with_the_group => groups_inside;
+    what_is_below_a_limited_group_is_limited_whenever_it_was_made => below_limited;
     a_child_joins_by_writing_to_the_files_it_was_given => joining;
     a_process_that_is_not_there_cannot_be_added => adding_nobody;
     the_descriptor_is_that_of_the_directory => descriptor;
@@ -108,6 +109,29 @@ fn groups_inside() {
     assert!(eventually(|| paths[0].join("inner/innermost").join("cgroup.procs").metadata().is_ok()));
     group.remove().unwrap();
     assert!(!exist(&paths), "{paths:?}");
+}
+
+fn below_limited() {
+    let allowed = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let pinned = |pid: u32| allowed(pid).contains("Cpus_allowed_list:\t0\n");
+    let name = unique();
+    let outer = Cgroup::create(&name).unwrap();
+    let before = Cgroup::create(format!("{name}/before")).unwrap();
+    let early = Waiting::in_group(&before, "");
+    outer.apply(&Limits::new().cpuset([0])).unwrap();
+    assert!(eventually(|| pinned(early.id())), "what ran");
+    let after = Cgroup::create(format!("{name}/after")).unwrap();
+    assert!(pinned(Waiting::in_group(&after, "").id()), "a group that was made then");
+    // And who joins the one of before, as soon as somebody has seen to it.
+    Cgroup::open(format!("{name}/before")).unwrap().enable(&[Controller::Cpuset]).unwrap();
+    assert_eq!(before.hierarchies(), after.hierarchies());
+    let late = Waiting::in_group(&before, "");
+    assert!(pinned(late.id()) && pinned(early.id()));
+    let paths = [before.paths(), after.paths()].concat();
+    after.remove().unwrap();
+    before.remove().unwrap();
+    assert!(!exist(&paths), "{paths:?}");
+    outer.remove().unwrap();
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's child")]

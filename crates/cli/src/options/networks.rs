@@ -63,20 +63,26 @@ impl NetworkOptions {
         self.networks.iter().any(|on| matches!(on, On::Container(_)))
     }
 
-    /// Without a word root's containers are on the default bridge, as Docker's; for others the library decides.
-    pub(super) fn apply(&self, mut builder: ContainerBuilder) -> Result<ContainerBuilder> {
+    pub(super) fn apply(&self, builder: ContainerBuilder, default: bool) -> Result<ContainerBuilder> {
+        let builder = self.attaches(default)?.into_iter().fold(builder, ContainerBuilder::network);
+        Ok(self.publish.iter().fold(builder, ContainerBuilder::publish))
+    }
+
+    /// Without a word root's containers are on the default bridge, as Docker's, if there is to be one; for others the library decides.
+    pub(crate) fn attaches(&self, default: bool) -> Result<Vec<Attach>> {
         let is_root = rustix::process::geteuid().is_root();
         let mut networks = self.networks.iter().map(On::attach).collect::<Result<Vec<_>>>()?;
-        if networks.is_empty() && (is_root || self.is_special()) {
+        if networks.is_empty() && ((is_root && default) || self.is_special()) {
             networks.push(Attach::bridge());
         }
         if let Some(first) = networks.first_mut() {
             *first = self.special(first.clone());
         }
-        for attach in networks {
-            builder = builder.network(attach);
-        }
-        Ok(self.publish.iter().fold(builder, ContainerBuilder::publish))
+        Ok(networks)
+    }
+
+    pub(crate) fn published(&self) -> &[Publish] {
+        &self.publish
     }
 
     fn is_special(&self) -> bool {

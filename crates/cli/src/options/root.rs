@@ -54,6 +54,28 @@ impl RootOptions {
     /// Where its image is to be had, if it is of one.
     pub(crate) fn source(&self) -> Result<Option<Source>> {
         match (&self.rootfs, self.words.first()) {
+            (None, Some(image)) => Ok(Some(image_name(image)?.parse()?)),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn apply(&self, builder: ContainerBuilder) -> Result<ContainerBuilder> {
+        let builder = match self.storage_opt {
+            Some(most) => builder.rootfs(self.rootfs()?.on_disk(most)),
+            None => builder.rootfs(self.rootfs()?),
+        };
+        let builder = builder.read_only_root(self.read_only);
+        Ok(match (&self.rootfs, &self.entrypoint) {
+            (None, _) => builder.command(self.words.get(1..).unwrap_or_default()),
+            (Some(_), None) => builder.command(&self.words),
+            (Some(_), Some(first)) => {
+                builder.command([&OsString::from(first)].into_iter().chain(&self.words))
+            }
+        })
+    }
+
+    fn rootfs(&self) -> Result<Rootfs> {
+        match (&self.rootfs, self.words.first()) {
             (Some(host), _) if host == Path::new("host") => Ok(Rootfs::host()),
             (Some(directory), _) => Ok(directory.clone().into()),
             (None, Some(image)) => Ok(Rootfs::image(image_name(image)?)),
@@ -89,7 +111,8 @@ mod tests {
         for root in [&["--rootfs", "/srv/alpine"][..], &["--rootfs", "host"], &["tomcat:10"]] {
             let said = described(&[&["--read-only"], root, &["ls"]].concat()).unwrap();
             assert_eq!(said["confinement"]["read_only_root"], json!(true), "{said}");
-            assert_eq!(described(root).unwrap()["confinement"]["read_only_root"], json!(false));
+            let said = described(&[root, &["ls"]].concat()).unwrap();
+            assert_eq!(said["confinement"]["read_only_root"], json!(false));
         }
         assert!(refused(&["--read-only"]).contains("--rootfs"));
     }

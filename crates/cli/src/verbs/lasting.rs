@@ -11,7 +11,7 @@ use crate::times;
 use crate::verbs::{each, here};
 
 /// How long a stop waits, unless it is said.
-const GRACE: &str = "10";
+pub(crate) const GRACE: &str = "10";
 
 /// Containers.
 #[derive(Args, Debug)]

@@ -32,7 +32,7 @@ pub(crate) struct Ps {
     /// The last one that was made
     #[arg(short, long, conflicts_with = "last")]
     latest: bool,
-    /// Only those that are so: name, id, status, label, ancestor, network, volume
+    /// Only those that are so: name, id, status, label, ancestor, network, volume, pod
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
     filters: Vec<Filter>,
     /// How it is written
@@ -50,6 +50,7 @@ enum Filter {
     Ancestor(String),
     Network(String),
     Volume(String),
+    Pod(String),
 }
 
 fn filter(text: &str) -> Result<Filter, String> {
@@ -66,7 +67,10 @@ fn filter(text: &str) -> Result<Filter, String> {
         "ancestor" => Ok(Filter::Ancestor(value)),
         "network" => Ok(Filter::Network(value)),
         "volume" => Ok(Filter::Volume(value)),
-        other => Err(format!("`{other}`: there are name, id, status, label, ancestor, network and volume")),
+        "pod" => Ok(Filter::Pod(value)),
+        other => {
+            Err(format!("`{other}`: there are name, id, status, label, ancestor, network, volume and pod"))
+        }
     }
 }
 
@@ -83,6 +87,7 @@ impl Filter {
             Self::Ancestor(image) => container.image.as_ref() == Some(image),
             Self::Network(name) => container.networks.contains_key(name),
             Self::Volume(name) => container.volumes.contains(name),
+            Self::Pod(name) => container.pod.as_ref() == Some(name),
         }
     }
 }
@@ -115,6 +120,7 @@ impl Ps {
             ("", "CreatedAt"),
             ("", "Labels"),
             ("", "Networks"),
+            ("", "Pod"),
         ]);
         for container in all {
             table.push(self.row(container));
@@ -122,7 +128,7 @@ impl Ps {
         table.show(self.format)
     }
 
-    fn row(&self, container: ContainerInfo) -> [String; 11] {
+    fn row(&self, container: ContainerInfo) -> [String; 12] {
         let command = command_line(&container.command);
         let command = if self.no_trunc { command } else { shortened(&command, COMMAND) };
         let labels: Vec<_> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -140,6 +146,7 @@ impl Ps {
             times::rfc3339(times::at(container.created)),
             labels.join(","),
             networks.join(","),
+            container.pod.unwrap_or_default(),
         ]
     }
 }

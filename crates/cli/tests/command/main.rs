@@ -8,6 +8,7 @@ mod images;
 mod lasting;
 mod lists;
 mod networks;
+mod pods;
 mod run;
 mod terminal;
 mod texts;

@@ -54,7 +54,8 @@ fn all_that_is_said_is_there_again() {
         .sysctl("net.ipv4.ip_forward", "1")
         .device("/dev/fuse")
         .stop_signal(Signal::INT)
-        .label("tier", "web");
+        .label("tier", "web")
+        .pod("shop");
     assert_eq!(format!("{:?}", again(&builder)), format!("{builder:?}"));
 }
 

@@ -13,6 +13,7 @@ use super::{Detached, DetachedRecord, not_running};
 use crate::compile;
 use crate::container::Container;
 use crate::error::{Error, Result};
+use crate::pod;
 use crate::record::Record;
 use crate::start;
 use crate::undo::Undo;
@@ -57,9 +58,13 @@ impl Detached {
         let privileged = start::is_privileged()?;
         let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
         let run = run.unwrap_or_else(|| Record::new(&self.name, String::new()));
-        let description = &record.description;
+        let description = &*pod::seen(&record.description)?;
         let compiled = compile::compile(description, &self.name, &record.id, &state, privileged, true)?;
-        let root = record.base.map(|base| [base, base]).filter(|_| compiled.decision.is_mapped());
+        let root = record
+            .base
+            .map(|base| [base, base])
+            .filter(|_| compiled.decision.is_mapped())
+            .or(compiled.joined);
         let hostname = description.hostname.as_deref().unwrap_or(&self.name);
         let inside = compiled.inside(description, hostname, root, Vec::new());
         let addresses = run.places.iter().flat_map(|place| place.addresses.clone()).collect();

@@ -11,6 +11,7 @@ use crate::compile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids;
 use crate::name;
+use crate::pod::{self, members};
 use crate::recorded::Recorded;
 use crate::start;
 use crate::store::{self, Guard, Store};
@@ -30,7 +31,8 @@ pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached>
     let builder = &*described.builder;
     let store = Store::open()?;
     let id = name::random();
-    let compiled = compile::compile(builder, name, &id, &store.container(name), privileged, true)?;
+    let seen = pod::seen(builder)?;
+    let compiled = compile::compile(&seen, name, &id, &store.container(name), privileged, true)?;
     let layout = &compiled.layout;
     let mut record = DetachedRecord::new(name, id, builder.clone());
     record.scratch = layout.directory.clone().map(Into::into);
@@ -42,6 +44,7 @@ pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached>
 
     let guard = store.lock()?;
     sweeps::first(&store, &guard);
+    builder.pod.as_deref().map_or(Ok(()), check_pod)?;
     if store.container(name).exists() {
         // What is left of one whose owner was killed.
         sweeps::all(&store, &guard)?;
@@ -89,10 +92,14 @@ impl Detached {
         }
         self.tidy()?;
         let mut record = self.record()?;
+        let guard = self.store.lock()?;
+        if record.is_pod() {
+            // Nobody makes one meanwhile.
+            members::check_none(&self.store, &self.name)?;
+        }
         record.whole = false;
         // On a disk that is full it goes all the same; should this be killed then, somebody has to remove it once more.
         record.write(&self.directory).ok();
-        let guard = self.store.lock()?;
         take_back(&self.store, &guard, &self.directory, Some(&record))
     }
 
@@ -119,6 +126,18 @@ impl Detached {
         record.write(&directory)?;
         record.base.map_or(Ok(()), |base| ids::release(&self.store, &guard, base, Some(name)))?;
         Self::of(&record)
+    }
+}
+
+/// A pod that lasts as well.
+fn check_pod(name: &str) -> Result<()> {
+    match record::find(name)?.is_some_and(|pod| pod.is_pod()) {
+        true => Ok(()),
+        false => {
+            let what =
+                format!("a detached container, and pod `{name}` is somebody's own, with which it would go");
+            Err(Error::new(ErrorKind::InvalidConfig, what).with_hint("make the pod by PodBuilder::create"))
+        }
     }
 }
 

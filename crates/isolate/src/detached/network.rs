@@ -8,6 +8,7 @@ use isolate_netns::{Bandwidth, Counted, Problem};
 use super::{Detached, DetachedRecord, View};
 use crate::attach::{Attach, Mode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pod;
 
 impl Detached {
     /// Puts it on one more network, as [`Container::connect`](crate::Container::connect): at once if it runs, and at its starts from now on.
@@ -73,8 +74,8 @@ impl Detached {
             let what = format!("it is on network `{}` already", attach.network());
             return Err(Error::new(ErrorKind::InvalidConfig, what));
         }
-        let own =
-            record.description.attaches().iter().all(|other| matches!(other.mode, Mode::Bridge | Mode::None));
+        let described = pod::seen(&record.description)?;
+        let own = described.attaches().iter().all(|other| matches!(other.mode, Mode::Bridge | Mode::None));
         if attach.mode != Mode::Bridge || !own {
             let what = "only a container with a network namespace of its own is connected to networks";
             return Err(Error::new(ErrorKind::InvalidConfig, what));

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use isolate_namespaces::KeptState;
+use isolate_namespaces::{KeptState, Namespace};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::ContainerBuilder;
@@ -36,6 +36,9 @@ pub(crate) struct DetachedRecord {
     pub id: String,
     /// Seconds since 1970.
     pub created: u64,
+    /// What its containers share, of a pod.
+    #[serde(default)]
+    pub shares: Option<Vec<Namespace>>,
     /// Nothing in it is left to an image.
     pub description: ContainerBuilder,
     /// Whether it is whole: else it is being made or removed.
@@ -79,6 +82,7 @@ impl DetachedRecord {
             name: name.to_owned(),
             id,
             created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+            shares: description.holds.clone(),
             description,
             whole: false,
             source: None,
@@ -135,6 +139,15 @@ impl DetachedRecord {
         }
     }
 
+    pub(crate) fn is_pod(&self) -> bool {
+        self.shares.is_some()
+    }
+
+    /// How it is started.
+    pub(crate) fn described(&self) -> ContainerBuilder {
+        ContainerBuilder { holds: self.shares.clone(), ..self.description.clone() }
+    }
+
     /// As of a container that is not there: what its next run will be.
     pub(crate) fn as_run(&self) -> Record {
         let description = &self.description;
@@ -143,6 +156,9 @@ impl DetachedRecord {
         run.source.clone_from(&self.source);
         run.labels.clone_from(&description.labels);
         run.volumes.clone_from(&self.volumes);
+        run.pod.clone_from(&description.pod);
+        run.is_pod = self.is_pod();
+        run.shares.clone_from(self.shares.as_ref().unwrap_or(&Vec::new()));
         run.published = description.publish.iter().map(ToString::to_string).collect();
         run
     }

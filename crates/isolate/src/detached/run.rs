@@ -26,13 +26,13 @@ impl Detached {
     }
 
     /// The lock is held.
-    fn start_locked(&self, attached: bool) -> Result<Option<Attachment>> {
+    pub(super) fn start_locked(&self, attached: bool) -> Result<Option<Attachment>> {
         if self.runs()? {
             return Ok(None);
         }
         self.tidy()?;
         let mut record = self.record()?;
-        let mut description = record.description.clone();
+        let mut description = record.described();
         if description.terminal.is_none() {
             let stdin = if description.open_stdin { Stdio::piped() } else { Stdio::null() };
             description.stdio = [Some(stdin), Some(Stdio::piped()), Some(Stdio::piped())];
@@ -159,7 +159,7 @@ impl Detached {
         Ok(())
     }
 
-    fn group(&self) -> Result<Option<Cgroup>> {
+    pub(super) fn group(&self) -> Result<Option<Cgroup>> {
         let state = self.store.container(&self.name);
         let record = crate::record::Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
         match record.map(|record| Cgroup::open(&record.cgroup)) {

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use isolate_namespaces::Namespace;
 use isolate_netns::{Names, serve};
 
 use crate::error::{Error, Result};
@@ -111,8 +112,25 @@ pub(crate) fn refresh(store: &Store, _: &Guard, container: &str) -> Result<()> {
     let state = store.container(container);
     let failed = |e| Error::io(state.display(), &e);
     let Some(record) = Record::read(&state).map_err(failed)? else { return Ok(()) };
-    let resolv_conf = resolv_conf(store, &record, !record.places.is_empty());
-    let texts = [("hosts", hosts(store, &record)), ("resolv.conf", resolv_conf)];
+    rewrite(store, &record, container)?;
+    if record.is_pod {
+        // Its network is that of its containers.
+        let is_on = |member: &Record| {
+            member.pod.as_deref() == Some(container) && member.shares.contains(&Namespace::Net)
+        };
+        store.records().iter().filter(|member| is_on(member)).for_each(|member| {
+            // One that is just being made or removed has none.
+            rewrite(store, &record, &member.name).ok();
+        });
+    }
+    Ok(())
+}
+
+/// What a container's files tell of the network that is written down there.
+fn rewrite(store: &Store, record: &Record, container: &str) -> Result<()> {
+    let state = store.container(container);
+    let resolv_conf = resolv_conf(store, record, !record.places.is_empty());
+    let texts = [("hosts", hosts(store, record)), ("resolv.conf", resolv_conf)];
     for (name, text) in texts {
         let path = state.join(name);
         if fs::read_to_string(&path).is_ok_and(|there| there != text) {

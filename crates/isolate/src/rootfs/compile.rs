@@ -138,6 +138,12 @@ pub(crate) fn compile(rootfs: &Rootfs, scratch: Scratch, id: &str, state: &Path,
     }
 }
 
+/// Nothing but places for mounts.
+pub(crate) fn nothing(way: Way) -> Layout {
+    let root = Filesystem::tmpfs().set("mode", "755").set("size", "64k");
+    Layout::of(way.attributes(root).into(), Vec::new(), true)
+}
+
 /// What would be thrown away can have a size: of layers, or of the host.
 fn is_thrown_away(rootfs: &Rootfs) -> Result<()> {
     if rootfs.upper.is_none() && !matches!(rootfs.kind, Kind::Writable(_) | Kind::ReadOnly(_)) {

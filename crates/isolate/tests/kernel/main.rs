@@ -33,6 +33,7 @@ mod origins;
 mod outcome;
 mod owner;
 mod plan;
+mod pods;
 mod rights;
 mod rootless;
 mod roots;

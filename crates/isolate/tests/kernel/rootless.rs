@@ -201,6 +201,9 @@ fn what_an_ordinary_user_lacks_is_named_with_its_remedy() {
         assert!(error.hint().is_some_and(|hint| hint.contains("Attach::pasta()")), "{error:?}");
         let error = sh("true").user_namespace(UserNamespace::Host).start().map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        let error = isolate::Pod::builder().start().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.hint().is_some_and(|hint| hint.contains("run as root")), "{error:?}");
         let container = sh("exec sleep 100").start().unwrap();
         if container.cgroup().is_none() {
             let error = container.pause().unwrap_err();

@@ -84,7 +84,10 @@ fn a_root_that_is_read_only_is_so_whatever_it_is_of_and_what_is_mounted_on_it_is
             })
         });
         for (writable, read_only) in writable.iter().zip(&read_only) {
-            assert!(writable.starts_with("/\n") && writable.contains("/etc\n") && writable.contains("/made\n"), "{writable}");
+            assert!(
+                writable.starts_with("/\n") && writable.contains("/etc\n") && writable.contains("/made\n"),
+                "{writable}"
+            );
             assert_eq!(read_only, "/data\n/tmp\n/dev/shm\n");
         }
         // One's own over a part of it.

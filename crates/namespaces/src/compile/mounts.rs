@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::command::{Command, Scratch};
 use crate::error::{Error, Result};
 use crate::filesystem::{Entry, Filesystem, RDONLY, Value};
+use crate::foreign::Foreign;
 use crate::identity::{self, Maps};
 use crate::mount::{Late, Mount, Traits, What};
 use crate::outside::HELD;
@@ -170,6 +171,7 @@ fn root(command: &Command, user: bool, steps: &mut Steps) -> Result<bool> {
             )?;
             attributes & RDONLY == 0
         }
+        What::Foreign { .. } => return Err(Error::invalid("a root of another mount namespace")),
         What::Tree { tree, attributes } => {
             let section = moved(Section::Prepare, mapped.as_ref(), steps);
             steps.tree(
@@ -252,6 +254,16 @@ fn one_mount(mount: &Mount, way: &Way<'_>, steps: &mut Steps) -> Result<()> {
                 &target,
                 mapped,
             )?;
+            slot
+        }
+        What::Foreign { namespace, source, attributes } => {
+            let slot = steps.slot()?;
+            steps.foreign.push(Foreign {
+                namespace: namespace.clone(),
+                source: source.clone(),
+                traits: mount.traits(*attributes),
+                slot,
+            });
             slot
         }
     };

@@ -51,6 +51,13 @@ pub(super) fn steps(
     let death = vec![Arg::Number(libc::PR_SET_PDEATHSIG as u64), Arg::Number(libc::SIGKILL as u64)];
     steps.call(main, "end with its parent", libc::SYS_prctl, death);
     steps.operation(main, "see that the monitor lives", OP_ALIVE, vec![]);
+    if command.idle {
+        steps.operation(main, "report that all is ready", OP_READY, vec![]);
+        rights::last(command, steps);
+        let name = vec![Arg::Number(libc::PR_SET_NAME as u64), Arg::Text(c"idle".into())];
+        steps.call(main, "stay without a program", libc::SYS_prctl, name);
+        return Ok(());
+    }
     let none =
         vec![Arg::Number(libc::SIG_SETMASK as u64), Arg::Bytes(vec![0; 8]), Arg::Number(0), Arg::Number(8)];
     steps.call(main, "unblock every signal", libc::SYS_rt_sigprocmask, none);
