@@ -217,7 +217,8 @@ impl Network {
     /// # Errors
     /// [`InUse`](ErrorKind::InUse) while containers are on it, and which; [`NotFound`](ErrorKind::NotFound) if it is gone.
     pub fn remove(mut self) -> Result<()> {
-        self.owned = None;
+        // Held until it is gone: a sweep would do the same in between.
+        let _owned = self.owned.take();
         self.cool();
         self.remove_unused().map_err(|e| self.said(e))
     }
@@ -259,7 +260,8 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         self.cool();
-        if self.owned.take().is_some() {
+        let owned = self.owned.take();
+        if owned.is_some() {
             self.remove_unused().ok();
         }
     }

@@ -334,10 +334,14 @@ fn claim(
     undo = Undo::new(store.clone(), record.clone(), Some(entry));
     record.volumes = compiled.volumes.iter().map(|volume| volume.name.clone()).collect();
     undo.directories.extend(image.keep());
-    if before.is_none() {
+    // Where one that lasts got no place on the disk, it has one for a run.
+    if before.is_none_or(|before| before.scratch.is_none()) {
         record.scratch = layout.directory.clone().map(Into::into);
+        undo.directories.extend(layout.directory.clone());
+    }
+    if before.is_none() {
         record.work = layout.work.clone().map(Into::into);
-        undo.directories.extend(layout.directory.iter().chain(&layout.work).cloned());
+        undo.directories.extend(layout.work.clone());
         for volume in compiled.volumes.iter().filter(|volume| volume.anonymous) {
             undo.directories.push(volume.directory()?);
             record.anonymous.push(volume.directory()?.into());

@@ -1,6 +1,6 @@
 //! What others can read in the directory: `state`, a line a key, replaced whole; `events`, a line an event, appended.
 
-use crate::call::{self, APPEND, Part, REALTIME, REPLACE};
+use crate::call::{self, APPEND, Part, READ_WRITE, REALTIME, REPLACE};
 use crate::config::{Config, STATE_ROOM};
 use crate::text::{Short, Text};
 use crate::wire::Message;
@@ -189,19 +189,35 @@ impl Record {
         text
     }
 
-    /// Where there is no room the old one stays.
+    /// Where there is no room, in what was kept for that; where there is none left either, the old one stays.
     pub(crate) fn write(&self) {
-        let file = call::open(self.directory, c"state.new", REPLACE) as i32;
-        if file < 0 {
-            return;
-        }
         let text = self.text();
-        let written = call::write(file, text.bytes());
-        call::close(file);
-        if written != text.bytes().len() as isize || call::rename(self.directory, c"state.new", c"state") < 0
-        {
-            call::unlink(self.directory, c"state.new");
+        if !self.put(text.bytes(), REPLACE) {
+            let spare = call::rename(self.directory, c"state.spare", c"state.new") >= 0;
+            if !spare || !self.put(text.bytes(), READ_WRITE) {
+                call::unlink(self.directory, c"state.new");
+                return;
+            }
         }
+        let spare = call::open(self.directory, c"state.spare", APPEND) as i32;
+        if spare >= 0 {
+            if call::end_of(spare) == 0 {
+                call::write(spare, text.bytes());
+            }
+            call::close(spare);
+        }
+    }
+
+    /// Aside, and then in the place of the old one.
+    fn put(&self, text: &[u8], flags: usize) -> bool {
+        let file = call::open(self.directory, c"state.new", flags) as i32;
+        if file < 0 {
+            return false;
+        }
+        let written = call::write(file, text) == text.len() as isize;
+        call::truncate(file, text.len() as u64);
+        call::close(file);
+        written && call::rename(self.directory, c"state.new", c"state") >= 0
     }
 
     pub(crate) fn event(&self, kind: &[u8], detail: &[u8]) {
