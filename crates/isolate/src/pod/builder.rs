@@ -65,7 +65,7 @@ impl PodBuilder {
 
     /// Which namespaces its containers share, in the place of all that was said before: of [`Net`](Namespace::Net), [`Ipc`](Namespace::Ipc),
     /// [`Uts`](Namespace::Uts) and [`Pid`](Namespace::Pid). Default: the first three. With `Ipc` they share `/dev/shm`, with `Pid` they see
-    /// one another's processes. Their user namespace is one, too, unless they share nothing.
+    /// one another's processes; what one leaves when its command has ended goes on then until it is stopped or removed. Their user namespace is one, too, unless they share nothing.
     pub fn share(mut self, kinds: impl IntoIterator<Item = Namespace>) -> Self {
         self.shares = kinds.into_iter().collect();
         self
