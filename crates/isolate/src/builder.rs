@@ -302,6 +302,7 @@ impl ContainerBuilder {
 
     /// The [pod](crate::Pod) that it is a container of, or its name: it shares the pod's namespaces, except for those that
     /// [`namespace`](Self::namespace) says otherwise of, and is bounded by the pod's limits beside its own. It ends with the pod.
+    /// A [detached](crate::DetachedPod) one that does not run is started with it.
     ///
     /// ```no_run
     /// use isolate::{Container, Pod};

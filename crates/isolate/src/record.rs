@@ -51,6 +51,9 @@ pub(crate) struct Record {
     /// What the containers of a pod share, or what one has of its pod.
     #[serde(default)]
     pub shares: Vec<Namespace>,
+    /// Whether the network of a pod is the host's.
+    #[serde(default)]
+    pub on_host: bool,
     /// First of its range of ids, of a pod that has one: root of its containers.
     #[serde(default)]
     pub base: Option<u32>,
@@ -103,6 +106,7 @@ impl Record {
             pod: None,
             is_pod: false,
             shares: Vec::new(),
+            on_host: false,
             base: None,
             stop_signal: None,
             cgroup,

@@ -151,6 +151,7 @@ pub(crate) fn begin(
     }
     record.pod.clone_from(&builder.pod);
     record.is_pod = builder.holds.is_some();
+    record.on_host = builder.holds.is_some() && mode == Mode::Host;
     record.shares = builder
         .holds
         .clone()

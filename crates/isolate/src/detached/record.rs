@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use isolate_namespaces::{KeptState, Namespace};
 use serde::{Deserialize, Serialize};
 
+use crate::attach::Mode;
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::parallel;
@@ -158,6 +159,7 @@ impl DetachedRecord {
         run.volumes.clone_from(&self.volumes);
         run.pod.clone_from(&description.pod);
         run.is_pod = self.is_pod();
+        run.on_host = self.is_pod() && description.attaches().iter().any(|attach| attach.mode == Mode::Host);
         run.shares.clone_from(self.shares.as_ref().unwrap_or(&Vec::new()));
         run.published = description.publish.iter().map(ToString::to_string).collect();
         run

@@ -7,7 +7,7 @@ use isolate_namespaces::{Capabilities, Namespace};
 use isolate_netns::Publish;
 
 use super::{DetachedPod, Pod};
-use crate::attach::Attach;
+use crate::attach::{Attach, Mode};
 use crate::builder::ContainerBuilder;
 use crate::detached;
 use crate::error::{Error, ErrorKind, Result};
@@ -45,7 +45,7 @@ impl PodBuilder {
         self
     }
 
-    /// A network that its containers are on, together: as [`ContainerBuilder::network`].
+    /// A network that its containers are on, together: as [`ContainerBuilder::network`], but none of another container's.
     pub fn network(mut self, attach: impl Into<Attach>) -> Self {
         self.holder = self.holder.network(attach);
         self
@@ -65,7 +65,7 @@ impl PodBuilder {
 
     /// Which namespaces its containers share, in the place of all that was said before: of [`Net`](Namespace::Net), [`Ipc`](Namespace::Ipc),
     /// [`Uts`](Namespace::Uts) and [`Pid`](Namespace::Pid). Default: the first three. With `Ipc` they share `/dev/shm`, with `Pid` they see
-    /// one another's processes. Their user namespace is one, too, unless they share nothing.
+    /// one another's processes; what one leaves when its command has ended goes on then until it is stopped or removed. Their user namespace is one, too, unless they share nothing.
     pub fn share(mut self, kinds: impl IntoIterator<Item = Namespace>) -> Self {
         self.shares = kinds.into_iter().collect();
         self
@@ -137,6 +137,11 @@ impl PodBuilder {
         let alone = |kind: Namespace, said: bool| said && !shares.contains(&kind);
         if alone(Namespace::Net, !holder.networks.is_empty() || !holder.publish.is_empty()) {
             return refused("a network, and its containers do not share it".to_owned());
+        }
+        if holder.networks.iter().any(|attach| attach.mode == Mode::Shared) {
+            return refused(
+                "the network of something else: a pod has one of its own, or the host's".to_owned(),
+            );
         }
         if alone(Namespace::Uts, holder.hostname.is_some()) {
             return refused("a host name, and its containers do not share it".to_owned());

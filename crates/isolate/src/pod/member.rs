@@ -57,8 +57,12 @@ fn described(builder: &ContainerBuilder, runs: bool) -> Result<Cow<'_, Container
     let mut builder = builder.clone();
     let shares = shared(&builder, &pod).map_err(said)?;
     for kind in &shares {
-        // What it has by its network comes with the namespace.
-        builder.namespaces.insert(*kind, Origin(From::Container { pid: pid.unwrap_or(0), user }));
+        let origin = match kind {
+            // Who is in the pod's user namespace has no right to join that.
+            Namespace::Net if pod.on_host => From::Host,
+            _ => From::Container { pid: pid.unwrap_or(0), user },
+        };
+        builder.namespaces.insert(*kind, Origin(origin));
     }
     if shares.contains(&Namespace::Uts) {
         builder.hostname = Some(pod.hostname.clone());
@@ -108,9 +112,9 @@ fn shared(builder: &ContainerBuilder, pod: &Record) -> Result<Vec<Namespace>> {
 }
 
 impl Member {
-    /// Whether it has the pod's network.
+    /// Whether it is on networks with the pod.
     pub(crate) fn is_on_network(&self) -> bool {
-        self.shares.contains(&Namespace::Net)
+        self.shares.contains(&Namespace::Net) && !self.pod.on_host
     }
 
     /// Where the memory is that it shares (shm_open(3)): a mount of the pod's own. `None`: it shares none, or the pod does not run.

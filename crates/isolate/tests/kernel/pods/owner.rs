@@ -98,8 +98,11 @@ fn at_whatever_moment_the_owner_is_killed_all_of_it_is_swept() {
                 in_use("/run/isolate/containers").is_empty().then_some(())
             });
             assert!(swept.is_some(), "round {round}: {:?}", in_use("/run/isolate/containers"));
-            assert!(groups_of("busy").is_empty() && in_use("/run/isolate/ids").is_empty(), "round {round}");
-            assert_eq!(before.left(), Vec::<String>::new(), "round {round}");
+            assert_eq!(groups_of("busy"), Vec::<std::path::PathBuf>::new(), "round {round}");
+            assert_eq!(in_use("/run/isolate/ids"), Vec::<String>::new(), "round {round}");
+            // Groups are the whole machine's, where others are at work.
+            let left: Vec<_> = before.left().into_iter().filter(|left| !left.starts_with("group ")).collect();
+            assert_eq!(left, Vec::<String>::new(), "round {round}");
         }
         assert!(found > 0, "there was a pod with a container to sweep, at least once");
     });
