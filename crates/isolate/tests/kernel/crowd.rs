@@ -192,7 +192,7 @@ impl Member {
             }
             Ok(name)
         });
-        removed.map(Given::of).map(drop);
+        drop(removed.map(Given::of));
     }
 
     fn rename(&mut self) {
