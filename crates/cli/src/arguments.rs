@@ -92,6 +92,8 @@ pub(crate) enum Verb {
     Tag(images::Tag),
     /// Make an image of the archive of a root file system
     Import(images::Import),
+    /// Make an image of a container's image and what it has changed
+    Commit(images::Commit),
     /// Networks
     #[command(subcommand)]
     Network(network::Network),
@@ -146,6 +148,7 @@ impl Verb {
             Self::Load(load) => load.run(),
             Self::Tag(tag) => tag.run(),
             Self::Import(import) => import.run(),
+            Self::Commit(commit) => commit.run(),
             Self::Network(network) => network.run(),
             Self::Volume(volume) => volume.run(),
             Self::System(system) => system.run(),

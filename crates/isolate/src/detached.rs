@@ -278,10 +278,20 @@ impl Detached {
         Container::find(&self.name)
     }
 
-    /// Gives it another name. For one that does not run.
+    /// Gives it another name, by which others on its networks find it from then on, whether it runs or not. Its host name stays, as does
+    /// everything that runs in it. Other handles of it find it no more; [`open`](Container::open) by its [id](Self::id) does.
+    ///
+    /// Whoever is killed meanwhile, it has the one name or the other; what of the other is left the next [sweep](crate::sweep()) corrects.
+    ///
+    /// ```no_run
+    /// # fn main() -> isolate::Result<()> {
+    /// let old = isolate::Container::open("web")?.rename("web-old")?;
+    /// assert_eq!(old.name(), "web-old");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// [`InUse`](ErrorKind::InUse) if it runs; [`AlreadyExists`](ErrorKind::AlreadyExists) for a name that another has.
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) for a name that another has.
     pub fn rename(self, name: impl AsRef<str>) -> Result<Self> {
         let renamed = self.rename_now(name.as_ref());
         self.said(renamed)
@@ -325,7 +335,7 @@ impl Detached {
         self.keeper_directory().join("state").exists()
     }
 
-    fn record(&self) -> Result<DetachedRecord> {
+    pub(crate) fn record(&self) -> Result<DetachedRecord> {
         let record =
             DetachedRecord::read(&self.directory)?.filter(|record| record.whole && record.id == self.id);
         record.ok_or_else(|| Error::new(ErrorKind::NotFound, "it is not there any more"))
@@ -338,7 +348,7 @@ impl Detached {
         self.record().map(|_| lock)
     }
 
-    fn said<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn said<T>(&self, result: Result<T>) -> Result<T> {
         let whom = format!("container `{}`", self.name);
         // What was done by a view of it says so itself.
         result.map_err(|e| if e.to_string().starts_with(&whom) { e } else { e.of(whom) })

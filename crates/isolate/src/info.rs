@@ -147,13 +147,14 @@ impl Container {
         let store = Store::open()?;
         let guard = store.lock()?;
         let (runs, dead) = (store.records(), store.unowned(&guard)?);
-        drop(guard);
         let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
         let mut all = Vec::new();
         for record in detached::records()? {
-            let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
+            let run = runs.remove(&record.id).filter(|run| !dead.contains(&run.name));
             all.push(ContainerInfo::of_detached(&record, run.as_ref())?);
         }
+        // Until here none is renamed.
+        drop(guard);
         all.extend(runs.into_values().map(|run| ContainerInfo::of(&run, dead.contains(&run.name))));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
@@ -167,14 +168,15 @@ impl Container {
         let (store, name) = (Store::open()?, name.as_ref());
         name::check(name)?;
         let guard = store.lock()?;
-        let state = store.container(name);
+        let record = detached::find(name)?;
+        let key = record.as_ref().map_or(name, |record| &record.id);
+        let state = store.container(key);
         let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
-        let dead = store.unowned(&guard)?.iter().any(|other| other == name);
-        drop(guard);
-        if let Some(record) = detached::find(name)? {
+        let dead = store.unowned(&guard)?.contains(key);
+        if let Some(record) = record {
             return ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead));
         }
-        let run = run.ok_or_else(|| {
+        let run = run.filter(|run| run.called.is_none()).ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("container `{name}`: there is none of that name"))
                 .with_hint("Container::list tells which there are")
         })?;
@@ -208,7 +210,7 @@ impl ContainerInfo {
             _ => State::Created,
         };
         Self {
-            name: record.name.clone(),
+            name: record.called().to_owned(),
             id: record.id().to_owned(),
             state,
             pid: group.and_then(|group| first_process(&group)),
@@ -248,6 +250,8 @@ impl ContainerInfo {
         if run.is_none() {
             info.cgroup = None;
         }
+        // Its run may still be called otherwise.
+        info.name.clone_from(&record.name);
         info.created = record.created;
         info.command.clone_from(&description.command);
         info.limits = description.limits.clone();

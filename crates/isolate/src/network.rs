@@ -174,8 +174,9 @@ impl Network {
         let directory = store.network(self.name());
         let record = NetworkRecord::read(&directory)?.ok_or_else(|| missing(store, self.name()))?;
         let mut containers = BTreeMap::<String, Vec<IpAddr>>::new();
-        for (address, container) in Leases::of(&directory).all()? {
-            containers.entry(container).or_default().push(address);
+        let leases = Leases::of(&directory);
+        for (address, holder) in leases.all()? {
+            containers.entry(leases.called(holder)).or_default().push(address);
         }
         containers.values_mut().for_each(|addresses| addresses.sort());
         let (driver, bridge, firewall) = match record.parent {
@@ -226,8 +227,9 @@ impl Network {
         let guard = self.store.lock()?;
         let directory = self.store.network(self.name());
         let record = NetworkRecord::read(&directory)?.ok_or_else(|| missing(&self.store, self.name()))?;
+        let leases = Leases::of(&directory);
         let mut users: Vec<_> =
-            Leases::of(&directory).all()?.into_iter().map(|(_, name)| format!("`{name}`")).collect();
+            leases.all()?.into_iter().map(|(_, holder)| format!("`{}`", leases.called(holder))).collect();
         if !users.is_empty() {
             users.sort();
             users.dedup();

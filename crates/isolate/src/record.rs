@@ -22,7 +22,11 @@ const VERSION: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub version: u32,
+    /// That of its directory, and of whoever has its addresses and ids.
     pub name: String,
+    /// What it is called, where that is another: a detached one's directory has its id, so that its name can change.
+    #[serde(default)]
+    pub called: Option<String>,
     pub owner: u32,
     #[serde(default)]
     pub hostname: String,
@@ -35,6 +39,9 @@ pub(crate) struct Record {
     /// what its root is an image of,
     #[serde(default)]
     pub source: Option<String>,
+    /// that image's digest,
+    #[serde(default)]
+    pub digest: Option<String>,
     /// its labels,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -77,11 +84,13 @@ impl Record {
         Self {
             version: VERSION,
             name: name.to_owned(),
+            called: None,
             owner: std::process::id(),
             hostname: name.to_owned(),
             created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
             command: Vec::new(),
             source: None,
+            digest: None,
             labels: BTreeMap::new(),
             limits: Limits::new(),
             cgroup,
@@ -96,6 +105,11 @@ impl Record {
             places: Vec::new(),
             published: Vec::new(),
         }
+    }
+
+    /// What users know it by.
+    pub(crate) fn called(&self) -> &str {
+        self.called.as_deref().unwrap_or(&self.name)
     }
 
     /// Twelve digits that no other container has, as the end of its group's name.

@@ -126,7 +126,9 @@ pub(crate) fn begin(
     let store = Store::open()?;
     let id = before.map_or_else(name::random, |before| before.id.clone());
     let group = group_name(name, &id, privileged);
-    let state = store.container(name);
+    // What a detached one has while it runs stays where it is when it is renamed.
+    let key = before.map_or(name, |before| &before.id);
+    let state = store.container(key);
     let place = scratch_name(&group, before);
     let mut compiled = compile::compile(builder, name, place, &state, privileged, before.is_some())?;
     if !compiled.layout.overlays.is_empty() {
@@ -136,12 +138,13 @@ pub(crate) fn begin(
     let mode = compiled.mode;
     // What pasta is to bind must be free.
     let reserved: &[_] = if mode == Mode::Pasta { &[] } else { &builder.publish };
-    let reservations = ports::reserve(reserved, ipv6(&store, &compiled), name, &store)?;
+    let reservations = ports::reserve(reserved, ipv6(&store, &compiled), key, &store)?;
     let published: Vec<_> = match mode {
         Mode::Pasta => builder.publish.clone(),
         _ => reservations.iter().map(Reservation::publish).collect(),
     };
-    let mut record = Record::new(name, group.clone());
+    let mut record = Record::new(key, group.clone());
+    record.called = before.map(|_| name.to_owned());
     let hostname = builder.hostname.as_deref().unwrap_or(name);
     hostname.clone_into(&mut record.hostname);
     record.published = published.iter().map(ToString::to_string).collect();
@@ -150,7 +153,11 @@ pub(crate) fn begin(
     record.limits = with_defaults(&builder.limits);
     #[cfg(feature = "images")]
     {
-        record.source = before.map_or(source, |before| before.source.clone());
+        let digest = described.kept.as_ref().map(crate::image::Kept::digest);
+        (record.source, record.digest) = match before {
+            Some(before) => (before.source.clone(), before.digest.clone()),
+            None => (source, digest),
+        };
         record.image = described.kept.as_ref().map(|kept| kept.lease(&state)).transpose()?.map(Into::into);
     }
     record.keeper = before.map(|_| format!("{group}-keeper"));
@@ -169,7 +176,7 @@ pub(crate) fn begin(
     let owner = base.or(compiled.joined.map(|root| root[0]));
     for volume in &compiled.volumes {
         let others =
-            store.records().iter().any(|other| other.name != name && other.volumes.contains(&volume.name));
+            store.records().iter().any(|other| other.name != key && other.volumes.contains(&volume.name));
         volume::prepare(volume, &compiled.layout.layers, others)?;
     }
     for preparation in &compiled.layout.preparations {
@@ -199,7 +206,7 @@ pub(crate) fn begin(
     files::write(&state, hostname, hosts, resolv_conf, owner)?;
     if compiled.attaches.iter().any(|attach| attach.named.is_some()) {
         // Others may have come in between.
-        names::refresh(&store, &store.lock()?, name)?;
+        names::refresh(&store, &store.lock()?, key)?;
     }
 
     let command = &mut compiled.command;

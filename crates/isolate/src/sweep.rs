@@ -45,7 +45,7 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
     let mut swept = Vec::new();
     let mut errors = Vec::new();
     for (entry, record) in store.dead(guard)? {
-        let name = record.as_ref().map(|record| record.name.clone());
+        let name = record.as_ref().map(|record| record.called().to_owned());
         match one(store, guard, entry, record) {
             Ok(()) => swept.extend(name),
             Err(e) => errors.push(e),
@@ -68,7 +68,7 @@ pub(crate) fn of(store: &Store, guard: &Guard, name: &str) -> Result<()> {
 fn one(store: &Store, guard: &Guard, entry: Entry, record: Option<Record>) -> Result<()> {
     if let Some(record) = &record {
         // On an error the record stays, so that the next sweep tries again.
-        let said = |e: Error| e.of(format!("remains of container `{}`", record.name));
+        let said = |e: Error| e.of(format!("remains of container `{}`", record.called()));
         Error::all(remains(store, guard, record)).map_err(said)?;
     }
     entry.remove(guard)

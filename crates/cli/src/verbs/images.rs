@@ -1,11 +1,11 @@
-//! `images`, `rmi`, `load`, `tag`, `import`: what is in the store.
+//! `images`, `rmi`, `load`, `tag`, `import`, `commit`: what is in the store.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
 use clap::Args;
-use isolate::Bytes;
+use isolate::{Bytes, Container, State};
 use isolate::images::{Config, Image, Named, Reference, Store};
 
 use crate::exit::{Failure, Result};
@@ -64,6 +64,18 @@ pub(crate) struct Tag {
 pub(crate) struct Import {
     /// The archive, `-` for standard input
     file: PathBuf,
+    /// The image's name
+    name: Reference,
+}
+
+/// Flags of `commit`.
+#[derive(Args, Debug)]
+pub(crate) struct Commit {
+    /// Do not let it stand still meanwhile: files may be caught half written
+    #[arg(long)]
+    no_pause: bool,
+    /// A name, or the beginning of an id
+    container: String,
     /// The image's name
     name: Reference,
 }
@@ -140,6 +152,21 @@ impl Import {
         let image = store.import(archive, &Config::default())?;
         store.tag(&image, &self.name)?;
         print(image.digest())
+    }
+}
+
+impl Commit {
+    pub(crate) fn run(&self) -> Result<()> {
+        let container = Container::open(&self.container)?;
+        let pauses = !self.no_pause && container.inspect()?.state == State::Running;
+        if pauses {
+            container.pause()?;
+        }
+        let image = container.commit(&self.name);
+        if pauses {
+            container.resume()?;
+        }
+        print(image?.digest())
     }
 }
 

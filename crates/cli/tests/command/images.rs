@@ -2,7 +2,7 @@
 
 use testkit::{busybox_root, kernel_test, scratch};
 
-use crate::common::{NEEDS, isolate};
+use crate::common::{NEEDS, isolate, until};
 
 #[test]
 fn an_image_is_imported_listed_run_and_removed() {
@@ -34,6 +34,17 @@ fn an_image_is_imported_listed_run_and_removed() {
         assert!(plan.contains("overlay"), "{plan}");
         let absent = isolate(&["run", "--rm", "--pull", "never", "absent", "true"]).failed(125);
         assert!(absent.contains("--pull missing"), "{absent}");
+        let script = "echo kept > /kept; exec sleep 1000";
+        isolate(&["run", "-d", "--name", "web", "--network=none", "busy", "sh", "-c", script]).well();
+        until(|| (isolate(&["diff", "web"]).out == "A /kept\n").then_some(()));
+        let committed = isolate(&["commit", "web", "busy:2"]).well();
+        assert_eq!(isolate(&["exec", "web", "cat", "/kept"]).well(), "kept\n", "it goes on");
+        isolate(&["kill", "web"]).well();
+        assert_eq!(isolate(&["commit", "web", "busy:2"]).well(), committed, "nothing was changed since");
+        assert_eq!(isolate(&["rm", "web"]).well(), "web\n");
+        assert_eq!(isolate(&[&run[..], &["busy:2", "cat", "/kept"]].concat()).well(), "kept\n");
+        isolate(&["rmi", "busy:2"]).well();
+        assert!(isolate(&["commit", "web", "busy:3"]).failed(125).contains("`web`"));
         assert!(isolate(&["pull", "127.0.0.1:1/none"]).failed(125).contains("127.0.0.1:1/none"));
         assert!(isolate(&["rmi", "absent"]).failed(125).contains("absent"));
         let removed = isolate(&["rmi", "busy", "local.test/busy:1"]).well();

@@ -50,7 +50,10 @@ fn a_container_is_run_for_itself_and_every_verb_finds_it() {
         assert_eq!(isolate(&["pause", "web"]).well(), "web\n");
         assert!(state("web").ends_with("(Paused)"), "{}", state("web"));
         assert_eq!(isolate(&["unpause", "web"]).well(), "web\n");
-        assert!(isolate(&["rename", "web", "other"]).failed(125).contains("it runs"));
+        assert_eq!(isolate(&["rename", "web", "other"]).well(), "");
+        assert!(state("other").starts_with("Up ") && state("web").is_empty());
+        assert_eq!(isolate(&["exec", "other", "hostname"]).well(), "web\n");
+        assert_eq!(isolate(&["rename", "other", "web"]).well(), "");
         assert!(isolate(&["rm", "web"]).failed(125).contains("stop it"));
         assert_eq!(isolate(&["stop", "web"]).well(), "web\n");
         assert!(state("web").starts_with("Exited (3) "), "{}", state("web"));

@@ -125,7 +125,7 @@ impl Detached {
 
     /// Whether it runs, or waits to be started again: its keeper holds the lock on its run.
     pub(super) fn runs(&self) -> Result<bool> {
-        if !self.store.is_owned(&self.name) {
+        if !self.store.is_owned(&self.id) {
             return Ok(false);
         }
         // One that has ended lets go in a moment; so does one whose start was not finished, by who was killed.
@@ -136,18 +136,18 @@ impl Detached {
     /// Takes back what is left of its last run.
     pub(super) fn tidy(&self) -> Result<()> {
         let begun = Instant::now();
-        while self.store.is_owned(&self.name) && begun.elapsed() < MOMENT {
+        while self.store.is_owned(&self.id) && begun.elapsed() < MOMENT {
             std::thread::sleep(Duration::from_millis(1));
         }
         let guard = self.store.lock()?;
-        let swept = sweep::of(&self.store, &guard, &self.name);
+        let swept = sweep::of(&self.store, &guard, &self.id);
         // Its keeper and its monitor, if they were this process's children.
         isolate_namespaces::reap_orphans();
         swept
     }
 
     fn group(&self) -> Result<Option<Cgroup>> {
-        let state = self.store.container(&self.name);
+        let state = self.store.container(&self.id);
         let record = crate::record::Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
         match record.map(|record| Cgroup::open(&record.cgroup)) {
             None => Ok(None),

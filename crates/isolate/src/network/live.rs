@@ -258,7 +258,7 @@ impl Container {
                     Ok(one) => published.push(one),
                     Err(e) => {
                         published.iter().for_each(|one| _ = port.unpublish(one));
-                        return Err(ports::explained(e, &one, self.name(), &self.undo().store));
+                        return Err(ports::explained(e, &one, &self.undo().record.name, &self.undo().store));
                     }
                 }
             }

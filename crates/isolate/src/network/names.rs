@@ -26,7 +26,7 @@ fn directory(store: &Store, network: &str) -> PathBuf {
 pub(crate) fn join(store: &Store, guard: &Guard, network: &NetworkRecord, container: &Record) -> Result<()> {
     let place = container.places.iter().find(|place| place.network == network.name);
     let Some(place) = place.filter(|_| network.has_names()) else { return Ok(()) };
-    let own = [container.name.as_str(), container.id()].into_iter();
+    let own = [container.called(), container.id()].into_iter();
     // A name of 64 characters is none that can be asked for. An alias is checked when the table is written.
     let own = own.filter(|name| Names::accepts(name)).chain(place.aliases.iter().map(String::as_str));
     let mut names = current(store, network)?;
@@ -35,6 +35,16 @@ pub(crate) fn join(store: &Store, guard: &Guard, network: &NetworkRecord, contai
     ensure_served(store, network)?;
     tell(store, guard, network, &names, Some(&container.name));
     Ok(())
+}
+
+/// The same by the name that it is called by now, on all its networks.
+pub(crate) fn rename(store: &Store, guard: &Guard, container: &Record) -> Result<()> {
+    for place in &container.places {
+        if let Some(network) = NetworkRecord::read(&store.network(&place.network))? {
+            join(store, guard, &network, container)?;
+        }
+    }
+    rewrite(store, container)
 }
 
 /// It is found no more.
@@ -110,9 +120,14 @@ fn tell(store: &Store, guard: &Guard, network: &NetworkRecord, names: &Names, bu
 pub(crate) fn refresh(store: &Store, _: &Guard, container: &str) -> Result<()> {
     let state = store.container(container);
     let failed = |e| Error::io(state.display(), &e);
-    let Some(record) = Record::read(&state).map_err(failed)? else { return Ok(()) };
-    let resolv_conf = resolv_conf(store, &record, !record.places.is_empty());
-    let texts = [("hosts", hosts(store, &record)), ("resolv.conf", resolv_conf)];
+    let record = Record::read(&state).map_err(failed)?;
+    record.map_or(Ok(()), |record| rewrite(store, &record))
+}
+
+fn rewrite(store: &Store, record: &Record) -> Result<()> {
+    let state = store.container(&record.name);
+    let resolv_conf = resolv_conf(store, record, !record.places.is_empty());
+    let texts = [("hosts", hosts(store, record)), ("resolv.conf", resolv_conf)];
     for (name, text) in texts {
         let path = state.join(name);
         if fs::read_to_string(&path).is_ok_and(|there| there != text) {
@@ -125,7 +140,7 @@ pub(crate) fn refresh(store: &Store, _: &Guard, container: &str) -> Result<()> {
 /// Its own names and those of its networks.
 pub(crate) fn hosts(store: &Store, record: &Record) -> String {
     let own: Vec<_> = record.places.iter().flat_map(|place| place.addresses.clone()).collect();
-    let mut text = files::hosts(&record.hostname, &record.name, &own);
+    let mut text = files::hosts(&record.hostname, record.called(), &own);
     for place in &record.places {
         let Ok(names) = Names::read(&directory(store, &place.network)) else { continue };
         if names.members().count() > PEERS && !place.macvlan {
