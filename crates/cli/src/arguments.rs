@@ -61,7 +61,7 @@ pub(crate) enum Verb {
     Rm(lasting::Rm),
     /// Give a container another name
     Rename(lasting::Rename),
-    /// Change limits of containers while they run
+    /// Change limits and restart policies of containers while they run
     Update(lasting::Update),
     /// List containers
     #[command(visible_alias = "list")]

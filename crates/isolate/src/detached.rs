@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use isolate_cgroups::{Limits, Stats};
-use isolate_namespaces::{Attachment, Kept, KeptEnd, KeptState, KeptStatus, Signal, Waiter};
+use isolate_namespaces::{Attachment, Kept, KeptEnd, KeptState, KeptStatus, Restart, Signal, Waiter};
 
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result};
@@ -268,6 +268,22 @@ impl Detached {
     /// As of [`Container::update`]; the limits are those of before then.
     pub fn update(&self, limits: &Limits) -> Result<()> {
         self.said(self.update_now(limits))
+    }
+
+    /// Changes when it is started again after its end, as `docker update --restart`: from its next end on if it runs, and for the starts that
+    /// follow.
+    ///
+    /// ```no_run
+    /// # fn main() -> isolate::Result<()> {
+    /// isolate::Container::open("web")?.update_restart(isolate::Restart::OnFailure { most: Some(3) })?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound): it was removed.
+    #[doc(alias = "update")]
+    pub fn update_restart(&self, policy: Restart) -> Result<()> {
+        self.said(self.update_restart_now(policy))
     }
 
     /// What it is, as any process sees it.

@@ -77,6 +77,9 @@ pub(crate) struct Record {
     /// Published ports, as Docker writes them.
     #[serde(default)]
     pub published: Vec<String>,
+    /// and those whose claim on the host's port somebody holds until its end, of a detached one.
+    #[serde(default)]
+    pub claimed: Vec<String>,
 }
 
 impl Record {
@@ -104,6 +107,7 @@ impl Record {
             made: None,
             places: Vec::new(),
             published: Vec::new(),
+            claimed: Vec::new(),
         }
     }
 

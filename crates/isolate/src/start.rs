@@ -148,6 +148,9 @@ pub(crate) fn begin(
     let hostname = builder.hostname.as_deref().unwrap_or(name);
     hostname.clone_into(&mut record.hostname);
     record.published = published.iter().map(ToString::to_string).collect();
+    if before.is_some() {
+        record.claimed.clone_from(&record.published);
+    }
     record.command.clone_from(&builder.command);
     record.labels.clone_from(&builder.labels);
     record.limits = with_defaults(&builder.limits);

@@ -2,7 +2,7 @@
 
 use crate::call::{self, MONOTONIC, POLLOUT, Part, Poll};
 use crate::config::{
-    ASK_ATTACH, ASK_PIDFDS, ASK_RESTART, ASK_STATE, ASK_STOP, ASK_WAIT, CLOSE_INPUT, ENDED, INPUT, LOST,
+    ASK_ATTACH, ASK_HOLD, ASK_PIDFDS, ASK_POLICY, ASK_RESTART, ASK_STATE, ASK_STOP, ASK_WAIT, CLOSE_INPUT, ENDED, INPUT, LOST,
     MOST_CLIENTS, PIECE, REFUSED, RESIZE, STATE,
 };
 use crate::keep::Keeper;
@@ -101,6 +101,10 @@ impl Keeper {
             }
             return;
         }
+        if first == ASK_HOLD && rest.is_empty() {
+            call::keep(fd);
+            return self.answer(n, STATE, NO_FDS);
+        }
         call::skip(fd);
         match (first, rest) {
             (ASK_STATE, []) => self.answer(n, STATE, NO_FDS),
@@ -117,6 +121,10 @@ impl Keeper {
             (ASK_RESTART, []) => {
                 let tag = if self.restart() { STATE } else { REFUSED };
                 self.answer(n, tag, NO_FDS);
+            }
+            (ASK_POLICY, [restart, a, b, c, d]) => {
+                let set = self.set_policy((*restart).into(), u32::from_le_bytes([*a, *b, *c, *d]));
+                self.answer(n, if set { STATE } else { REFUSED }, NO_FDS);
             }
             (ASK_ATTACH, []) => {
                 if let Some(client) = self.clients.get_mut(n) {

@@ -1,7 +1,7 @@
 //! One run of the program, from its start to its end, and what comes after: the next, or nothing.
 
 use crate::call::{self, Heard, MONOTONIC, REALTIME};
-use crate::config::{Config, RESTART_ALWAYS, RESTART_ON_FAILURE};
+use crate::config::{Config, RESTART_ALWAYS, RESTART_NEVER, RESTART_ON_FAILURE};
 use crate::keep::Keeper;
 use crate::record::{End, Health, How, Phase};
 use crate::start::{each, oom_kills, start};
@@ -254,6 +254,15 @@ impl Keeper {
             // A start is under way: the lifeline's end is that of the start.
             call::kill(self.run.monitor);
         }
+    }
+
+    /// What was asked for: what its ends are followed by. Whether that can be.
+    pub(crate) fn set_policy(&mut self, restart: u32, most: u32) -> bool {
+        if self.config.replay.plan < 0 && restart != RESTART_NEVER {
+            return false;
+        }
+        (self.config.restart, self.config.most) = (restart, most);
+        true
     }
 
     /// What was asked for: the next end is followed by a start. Whether there can be one.

@@ -47,6 +47,11 @@ fn a_container_is_run_for_itself_and_every_verb_finds_it() {
         assert_eq!(isolate(&["update", "-m", "32m", "web"]).well(), "web\n");
         let stats = isolate(&["stats", "--no-stream", "--format", "json", "web"]).objects();
         assert!(stats[0]["MemUsage"].as_str().unwrap().ends_with("/ 32 MiB"), "{stats:?}");
+        assert_eq!(isolate(&["update", "--restart", "on-failure:3", "web"]).well(), "web\n");
+        let known: Value = serde_json::from_str(&isolate(&["inspect", "web"]).well()).unwrap();
+        assert_eq!(known[0]["detached"]["restart"]["on_failure"]["most"], 3);
+        assert_eq!(known[0]["limits"]["memory"], 32 << 20, "what is not said stays");
+        assert_eq!(isolate(&["update", "--restart", "no", "web"]).well(), "web\n");
         assert_eq!(isolate(&["pause", "web"]).well(), "web\n");
         assert!(state("web").ends_with("(Paused)"), "{}", state("web"));
         assert_eq!(isolate(&["unpause", "web"]).well(), "web\n");

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use isolate_cgroups::{Cgroup, Limits};
-use isolate_namespaces::{Attachment, Keeper, KeptStatus, Signal, Stdio};
+use isolate_namespaces::{Attachment, Keeper, KeptStatus, Restart, Signal, Stdio};
 
 use super::{Detached, DetachedRecord, lost, outcome};
 use crate::container::Container;
@@ -121,6 +121,21 @@ impl Detached {
         }
         record.description.limits = record.description.limits.clone().and(limits);
         record.write(&self.directory)
+    }
+
+    pub(super) fn update_restart_now(&self, policy: Restart) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut record = self.record()?;
+        record.description.restart = policy;
+        record.write(&self.directory)?;
+        match self.runs()? {
+            // It may have ended meanwhile.
+            true => self.kept()?.set_restart(policy).map(drop).or_else(|e| match self.runs()? {
+                true => Err(e.into()),
+                false => Ok(()),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Whether it runs, or waits to be started again: its keeper holds the lock on its run.

@@ -1,6 +1,7 @@
 //! Containers that nobody owns: from one start to the next, and from one process to another.
 
 mod output;
+mod ports;
 mod rename;
 
 use std::fs;
@@ -248,6 +249,35 @@ fn on_failure_it_is_started_so_often_and_no_more() {
         assert_eq!(good.wait().unwrap(), Outcome::Exited(0));
         assert_eq!(log_of(&good), "once\n");
         good.remove().unwrap();
+    });
+}
+
+#[test]
+fn its_policy_is_changed_while_it_runs_and_for_its_later_starts() {
+    kernel_test(NEEDS, || {
+        let disk = OnDisk::root();
+        let script = "while [ ! -e /tmp/end ]; do sleep 0.02; done; exit 3";
+        let one = created(disk.sh(script).name("one"));
+        let policy = |one: &Detached| one.inspect().unwrap().detached.unwrap().restart;
+        let restarts = || one.inspect().unwrap().detached.unwrap().restarts;
+        let (always, twice) = (Restart::Always, Restart::OnFailure { most: Some(2) });
+        one.update_restart(always).unwrap();
+        one.start().unwrap();
+        one.signal(Signal::KILL).unwrap();
+        assert!(until(patience(), || (restarts() == 1).then_some(())).is_some());
+        assert!(until(patience(), || (state("one") == State::Running).then_some(())).is_some());
+        one.update_restart(twice).unwrap();
+        assert_eq!(policy(&Container::open("one").unwrap()), twice);
+        one.signal(Signal::KILL).unwrap();
+        assert!(until(patience(), || (restarts() == 2).then_some(())).is_some());
+        assert!(until(patience(), || one.exec("touch").ok()?.arg("/tmp/end").status().ok()).is_some());
+        assert_eq!(one.wait().unwrap(), Outcome::Exited(3), "that was the last one");
+        one.start().unwrap();
+        one.update_restart(Restart::Never).unwrap();
+        one.signal(Signal::KILL).unwrap();
+        assert_eq!(one.wait().unwrap(), Outcome::Signaled(Signal::KILL));
+        assert_eq!((restarts(), policy(&one)), (0, Restart::Never));
+        one.remove().unwrap();
     });
 }
 
