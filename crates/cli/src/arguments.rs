@@ -80,6 +80,10 @@ pub(crate) enum Verb {
     Export(files::Export),
     /// List published ports of a container
     Port(containers::Port),
+    /// Publish more ports of a container, while it runs, too
+    Publish(containers::Ports),
+    /// Take published ports back
+    Unpublish(containers::Ports),
     /// Fetch an image from its registry
     Pull(pull::Pull),
     /// List images
@@ -142,6 +146,8 @@ impl Verb {
             Self::Ps(ps) => ps.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Port(port) => port.run(),
+            Self::Publish(ports) => ports.publish(),
+            Self::Unpublish(ports) => ports.unpublish(),
             Self::Pull(pull) => pull.run(),
             Self::Images(images) => images.run(),
             Self::Rmi(rmi) => rmi.run(),

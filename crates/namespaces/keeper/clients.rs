@@ -6,6 +6,7 @@ use crate::config::{
     MOST_CLIENTS, PIECE, REFUSED, RESIZE, STATE,
 };
 use crate::keep::Keeper;
+use crate::record::Phase;
 use crate::sys::{EAGAIN, EINTR};
 use crate::text::{SECOND, Short};
 
@@ -109,7 +110,8 @@ impl Keeper {
         match (first, rest) {
             (ASK_STATE, []) => self.answer(n, STATE, NO_FDS),
             (ASK_PIDFDS, []) => {
-                let fds = if self.run.dying { NO_FDS } else { [self.run.program, self.run.monitor] };
+                let there = !self.run.dying && self.record.phase == Phase::Running;
+                let fds = if there { [self.run.program, self.run.monitor] } else { NO_FDS };
                 self.answer(n, STATE, fds);
             }
             // Everybody is told of the end.

@@ -115,8 +115,12 @@ impl Keeper {
         self.run.program = pidfd;
         self.run.began = call::now(MONOTONIC);
         each(&self.config, self.config.renewed, |number| call::duplicate(pidfd, number, false));
-        self.record.phase = Phase::Running;
         self.record.pid = pid;
+    }
+
+    /// Its root is its own, and it is about to be executed: before, nobody enters it.
+    fn ready(&mut self) {
+        self.record.phase = Phase::Running;
         self.record.started = call::now(REALTIME);
         if self.config.check.plan >= 0 {
             self.record.health = Health::Starting;
@@ -124,7 +128,7 @@ impl Keeper {
             self.check.first(&self.config, self.run.began);
         }
         let mut text = Short::new();
-        self.record.event(b"started", text.push(b"pid ").number(pid as u32 as u64).bytes());
+        self.record.event(b"started", text.push(b"pid ").number(self.record.pid as u32 as u64).bytes());
         self.record.write();
     }
 
@@ -140,6 +144,7 @@ impl Keeper {
         let report = Report::from_bytes(&room);
         if report.errno == 0 {
             self.run.used = [report.user_us, report.system_us];
+            self.ready();
         }
         // READY is overtaken by a failure of the exec after it.
         self.run.failed = report;

@@ -24,6 +24,11 @@ fn a_container_is_run_for_itself_and_every_verb_finds_it() {
         assert!(state("web").starts_with("Up "), "{}", state("web"));
         assert_eq!(isolate(&["ps", "-q"]).well(), format!("{id}\n"));
         assert_eq!(isolate(&["port", "web"]).well(), "8080/tcp -> 127.0.0.1:9000\n");
+        assert_eq!(isolate(&["publish", "web", "127.0.0.1:9001-9002:80-81"]).well().lines().count(), 2);
+        assert_eq!(isolate(&["unpublish", "web", "127.0.0.1:9001:80"]).well(), "");
+        assert_eq!(isolate(&["port", "web", "81"]).well(), "127.0.0.1:9002\n");
+        assert!(isolate(&["unpublish", "web", "9001:80"]).failed(125).contains("not published"));
+        assert_eq!(isolate(&["unpublish", "web", "127.0.0.1:9002:81"]).well(), "");
         until(|| isolate(&["logs", "web"]).err.contains("there").then_some(()));
         let logs = isolate(&["logs", "web"]);
         assert_eq!((logs.out.as_str(), logs.err.as_str()), ("hello\n", "there\n"));

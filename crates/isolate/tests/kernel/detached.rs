@@ -256,7 +256,7 @@ fn on_failure_it_is_started_so_often_and_no_more() {
 fn its_policy_is_changed_while_it_runs_and_for_its_later_starts() {
     kernel_test(NEEDS, || {
         let disk = OnDisk::root();
-        let script = "while [ ! -e /tmp/end ]; do sleep 0.02; done; exit 3";
+        let script = "while [ ! -e /tmp/end ]; do sleep 0.02; done; rm /tmp/end; exit 3";
         let one = created(disk.sh(script).name("one"));
         let policy = |one: &Detached| one.inspect().unwrap().detached.unwrap().restart;
         let restarts = || one.inspect().unwrap().detached.unwrap().restarts;
