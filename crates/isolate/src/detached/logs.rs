@@ -33,7 +33,7 @@ pub struct LogLine {
     pub time: SystemTime,
     /// Where it was written to.
     pub stream: Stream,
-    /// What was written: with the newline at its end, unless it is a piece of a line that goes on.
+    /// What was written: with the newline at its end, unless it is a piece of a line that goes on, or was never ended.
     pub bytes: Vec<u8>,
 }
 

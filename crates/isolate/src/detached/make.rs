@@ -32,7 +32,9 @@ pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached>
     let builder = &*described.builder;
     let store = Store::open()?;
     let id = name::random();
-    let compiled = compile::compile(builder, name, &id, &store.container(&id), privileged, true)?;
+    // Others whose namespaces it shares need not run yet.
+    let shared = builder.with_processes(Some(std::process::id()))?;
+    let compiled = compile::compile(&shared, name, &id, &store.container(&id), privileged, true)?;
     let layout = &compiled.layout;
     let mut record = DetachedRecord::new(name, id, builder.clone());
     record.scratch = layout.directory.clone().map(Into::into);
