@@ -57,7 +57,9 @@ pub(crate) fn write(time: SystemTime) -> String {
 }
 
 fn numbers<const N: usize>(text: &str, between: char) -> Option<[u64; N]> {
-    let number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.get(..4.min(word.len()))?.parse().ok())?;
+    let number = |word: &str| {
+        word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.get(..4.min(word.len()))?.parse().ok())?
+    };
     text.split(between).map(number).collect::<Option<Vec<u64>>>()?.try_into().ok()
 }
 

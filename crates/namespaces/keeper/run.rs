@@ -255,6 +255,9 @@ impl Keeper {
         }
         if self.run.control < 0 {
             self.exited();
+        } else if self.run.program >= 0 {
+            // Its monitor tells how it ended.
+            call::kill(self.run.program);
         } else {
             // A start is under way: the lifeline's end is that of the start.
             call::kill(self.run.monitor);

@@ -15,9 +15,8 @@ pub(crate) fn start(container: &Detached, input: bool) -> Result<u8> {
     let (signals, before) = (Signals::block_with_window()?, SystemTime::now());
     let attachment = container.start_attached()?;
     let send = |signal| pass_on(container, signal);
-    let session = |output| {
-        Session { attachment: &attachment, input, output, signals: &signals, send: &send }.run()
-    };
+    let session =
+        |output| Session { attachment: &attachment, input, output, signals: &signals, send: &send }.run();
     // A reader that is late loses output of an attachment, and none of a log; who looks at a terminal is not late, nor leaves another.
     if attachment.is_terminal() {
         return match session(None)? {

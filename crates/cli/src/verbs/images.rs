@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use clap::Args;
-use isolate::{Bytes, Container, State};
 use isolate::images::{Config, Image, Named, Reference, Store};
+use isolate::{Bytes, Container, State};
 
 use crate::exit::{Failure, Result};
 use crate::table::{Format, Table};
@@ -106,7 +106,8 @@ impl Images {
             // Of one that is not for this machine nothing is known.
             let image = store.image(&reference).ok();
             let created = image.as_ref().and_then(Image::created);
-            let seconds = created.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs());
+            let seconds =
+                created.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs());
             table.push([
                 repository,
                 reference.tag().unwrap_or("<none>").to_owned(),

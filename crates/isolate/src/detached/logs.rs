@@ -69,7 +69,16 @@ const MOST_FILES: u32 = 100;
 
 impl Logs {
     pub(super) fn new(name: String, directory: PathBuf) -> Self {
-        Self { name, directory, follow: false, tail: None, since: None, until: None, reading: None, failed: false }
+        Self {
+            name,
+            directory,
+            follow: false,
+            tail: None,
+            since: None,
+            until: None,
+            reading: None,
+            failed: false,
+        }
     }
 
     /// Whether to wait for more until it has ended for good. Default: no.

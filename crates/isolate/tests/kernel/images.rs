@@ -188,7 +188,8 @@ fn a_commit_of_one_that_lasts_has_what_all_its_runs_changed_whether_it_runs_or_n
     kernel_test(&[Need::Root, Need::Overlay, Need::Program("busybox")], || {
         let place = layout_at(json!({ "Cmd": ["/bin/busybox", "cat", "/runs"], "User": "7:8" }));
         let store = Store::of_user().unwrap();
-        let script = "echo run >> /runs; test -e /bin/ls && /bin/busybox rm /bin/ls; exec /bin/busybox sleep 1000";
+        let script =
+            "echo run >> /runs; test -e /bin/ls && /bin/busybox rm /bin/ls; exec /bin/busybox sleep 1000";
         let source = format!("oci:{}", place.display());
         let web = Container::builder()
             .name("web")
@@ -221,7 +222,9 @@ fn a_commit_of_one_that_lasts_has_what_all_its_runs_changed_whether_it_runs_or_n
         wait(&web, b"run\nrun\n");
         web.kill().unwrap();
         let mut config = image.config().clone();
-        config.command = ["/bin/busybox", "sh", "-c", "cat /runs; test -e /bin/ls || echo gone"].map(str::to_owned).to_vec();
+        config.command = ["/bin/busybox", "sh", "-c", "cat /runs; test -e /bin/ls || echo gone"]
+            .map(str::to_owned)
+            .to_vec();
         config.user = String::new();
         // What its own image is called does not matter: its lease is what keeps it.
         fs::remove_dir_all(&place).unwrap();

@@ -46,13 +46,19 @@ fn what_a_container_is_can_be_read_by_its_name() {
         assert_eq!(place.addresses, container.addresses());
         let [bind, tmpfs, volume] = &info.mounts[..] else { panic!("{:?}", info.mounts) };
         assert_eq!((bind.kind, bind.source.as_deref()), (MountKind::Bind, Some("/usr".as_ref())));
-        assert_eq!((bind.target.as_path(), &bind.options[..]), ("/in".as_ref(), &["ro", "noexec"].map(str::to_owned)[..]));
+        assert_eq!(
+            (bind.target.as_path(), &bind.options[..]),
+            ("/in".as_ref(), &["ro", "noexec"].map(str::to_owned)[..])
+        );
         assert_eq!((tmpfs.kind, &tmpfs.source), (MountKind::Tmpfs, &None));
         assert_eq!(tmpfs.options, ["size=1048576", "mode=700"]);
         assert_eq!((volume.kind, volume.volume.as_deref()), (MountKind::Volume, Some("data")));
         assert_eq!(volume.source, Some(isolate::Volume::open("data").unwrap().path()));
         let json = serde_json::to_value(web.inspect().unwrap()).unwrap();
-        assert_eq!((&json["driver"], &json["containers"]["sn1"]), (&"bridge".into(), &serde_json::to_value(container.addresses()).unwrap()));
+        assert_eq!(
+            (&json["driver"], &json["containers"]["sn1"]),
+            (&"bridge".into(), &serde_json::to_value(container.addresses()).unwrap())
+        );
         let json: serde_json::Value = serde_json::to_value(&info).unwrap();
         assert_eq!(json["state"], "running");
         assert_eq!(json["limits"]["memory"], 64 << 20);

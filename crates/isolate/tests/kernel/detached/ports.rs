@@ -49,7 +49,9 @@ fn a_port_is_published_and_taken_back_while_it_runs_and_for_its_later_starts() {
         drop(squatter);
 
         web.signal(Signal::KILL).unwrap();
-        assert!(until(patience(), || (web.inspect().unwrap().detached?.restarts == 1).then_some(())).is_some());
+        assert!(
+            until(patience(), || (web.inspect().unwrap().detached?.restarts == 1).then_some(())).is_some()
+        );
         wait_for(at(9001));
         web.unpublish((9000, 8080)).unwrap();
         web.unpublish(Publish::tcp(9100, 8080).range(2)).unwrap();
@@ -86,7 +88,10 @@ fn one_shares_the_network_of_another_that_lasts_as_it_is_at_each_start() {
         let reader = |name: &str| disk.sh("exec sleep 1000").name(name).network(Attach::container(&web));
         let beside = created(reader("beside").restart(Restart::Always));
         let error = beside.start().unwrap_err();
-        assert!(error.kind() == ErrorKind::NotFound && error.to_string().contains("container `web`"), "{error}");
+        assert!(
+            error.kind() == ErrorKind::NotFound && error.to_string().contains("container `web`"),
+            "{error}"
+        );
         web.start().unwrap();
         wait_for(at(9000));
         beside.start().unwrap();

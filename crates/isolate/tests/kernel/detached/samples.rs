@@ -21,7 +21,10 @@ fn there_is_one_at_once_and_one_each_interval_until_it_has_ended_for_good() {
         assert_eq!(busy.stats_every(OFTEN).unwrap_err().kind(), ErrorKind::NotFound);
         busy.start().unwrap();
         let error = busy.stats_every(Duration::ZERO).unwrap_err();
-        assert_eq!((error.kind(), error.to_string().matches("`busy`").count()), (ErrorKind::InvalidConfig, 1));
+        assert_eq!(
+            (error.kind(), error.to_string().matches("`busy`").count()),
+            (ErrorKind::InvalidConfig, 1)
+        );
         let late = busy.stats_every(Duration::from_secs(100)).unwrap();
         let mut samples = busy.stats_every(OFTEN).unwrap();
         let begun = Instant::now();
@@ -48,7 +51,8 @@ fn of_ones_own_it_can_be_polled() {
         let mut samples = own.stats_every(Duration::from_secs(100)).unwrap();
         let ready = |samples: &isolate::Samples, within| {
             let fd = samples.as_fd();
-            poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec { tv_sec: within, tv_nsec: 0 })).unwrap()
+            poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec { tv_sec: within, tv_nsec: 0 }))
+                .unwrap()
         };
         assert_eq!(ready(&samples, 20), 1, "the first is there at once");
         assert!(samples.try_next().unwrap().is_some());
