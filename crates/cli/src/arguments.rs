@@ -61,7 +61,7 @@ pub(crate) enum Verb {
     Rm(lasting::Rm),
     /// Give a container another name
     Rename(lasting::Rename),
-    /// Change limits of containers while they run
+    /// Change limits and restart policies of containers while they run
     Update(lasting::Update),
     /// List containers
     #[command(visible_alias = "list")]
@@ -80,6 +80,10 @@ pub(crate) enum Verb {
     Export(files::Export),
     /// List published ports of a container
     Port(containers::Port),
+    /// Publish more ports of a container, while it runs, too
+    Publish(containers::Ports),
+    /// Take published ports back
+    Unpublish(containers::Ports),
     /// Fetch an image from its registry
     Pull(pull::Pull),
     /// List images
@@ -92,6 +96,8 @@ pub(crate) enum Verb {
     Tag(images::Tag),
     /// Make an image of the archive of a root file system
     Import(images::Import),
+    /// Make an image of a container's image and what it has changed
+    Commit(images::Commit),
     /// Networks
     #[command(subcommand)]
     Network(network::Network),
@@ -143,12 +149,15 @@ impl Verb {
             Self::Ps(ps) => ps.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Port(port) => port.run(),
+            Self::Publish(ports) => ports.publish(),
+            Self::Unpublish(ports) => ports.unpublish(),
             Self::Pull(pull) => pull.run(),
             Self::Images(images) => images.run(),
             Self::Rmi(rmi) => rmi.run(),
             Self::Load(load) => load.run(),
             Self::Tag(tag) => tag.run(),
             Self::Import(import) => import.run(),
+            Self::Commit(commit) => commit.run(),
             Self::Network(network) => network.run(),
             Self::Pod(pod) => pod.run(),
             Self::Volume(volume) => volume.run(),

@@ -1,7 +1,7 @@
 //! Flags of `run` and `create`, and what they make of a container's description.
 
 pub(crate) mod environment;
-mod lasting;
+pub(crate) mod lasting;
 pub(crate) mod limits;
 mod mounts;
 mod namespaces;

@@ -133,7 +133,7 @@ pub(crate) fn compile(
     };
     let ids = layout.range.filter(|ids| joined.is_some_and(|([uid, _], _)| uid != *ids));
     if let (Some(ids), Some(member)) = (ids, &builder.member) {
-        let pod = &member.pod.name;
+        let pod = member.pod.called();
         let what =
             format!("its upper layer belongs to the ids from {ids} on, which are not those of pod `{pod}`");
         return Err(Error::new(ErrorKind::InvalidConfig, what));
@@ -256,7 +256,7 @@ fn decision(builder: &ContainerBuilder, privileged: bool, joined: bool) -> Resul
     paths.extend(volumes.iter().flat_map(|place| place.ancestors()).find(|path| path.exists()));
     if joined {
         return match &builder.member {
-            Some(member) => user_namespace::joined(&member.pod.name, &paths),
+            Some(member) => user_namespace::joined(member.pod.called(), &paths),
             None => Ok(Decision::Range),
         };
     }
@@ -377,13 +377,24 @@ fn namespaces(
         match (kind, builder.origin(kind)) {
             (
                 Namespace::Mount,
-                Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_)),
+                Some(
+                    From::Host
+                    | From::Container { .. }
+                    | From::Detached(_)
+                    | From::Path(_)
+                    | From::Descriptor(_),
+                ),
             ) => {
                 let what = "the mount namespace: a container's root wants one of its own";
                 return Err(Error::new(ErrorKind::InvalidConfig, what));
             }
             (_, Some(From::Host)) => continue,
-            (_, Some(from @ (From::Container { .. } | From::Path(_) | From::Descriptor(_)))) => {
+            (
+                _,
+                Some(
+                    from @ (From::Container { .. } | From::Detached(_) | From::Path(_) | From::Descriptor(_)),
+                ),
+            ) => {
                 if let Some(namespace) = from.open(kind)? {
                     command.join(namespace);
                 }

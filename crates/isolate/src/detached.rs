@@ -7,14 +7,16 @@ mod network;
 mod pod_run;
 mod record;
 mod run;
+mod share;
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use isolate_cgroups::{Limits, Stats};
-use isolate_namespaces::{Attachment, Kept, KeptEnd, KeptState, KeptStatus, Signal, Waiter};
+use isolate_namespaces::{Attachment, Kept, KeptEnd, KeptState, KeptStatus, Restart, Signal, Waiter};
 
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +26,7 @@ use crate::name;
 use crate::outcome::{Outcome, Usage};
 use crate::pod;
 use crate::processes::Process;
+use crate::samples::Samples;
 use crate::store::{self, Store};
 
 pub(crate) use inside::View;
@@ -258,6 +261,15 @@ impl Detached {
         self.running()?.stats()
     }
 
+    /// The same, now and once each interval until it has ended for good, restarts and all; as [`Container::stats_every`].
+    ///
+    /// # Errors
+    /// As there; [`NotFound`](ErrorKind::NotFound) if it does not run.
+    pub fn stats_every(&self, interval: Duration) -> Result<Samples> {
+        let (view, waiter) = (self.running()?, self.waiter()?);
+        self.said(Samples::new(&self.name, view.group()?, waiter.as_fd(), interval))
+    }
+
     /// What runs in it, as [`Container::processes`].
     ///
     /// # Errors
@@ -275,6 +287,22 @@ impl Detached {
         self.said(self.update_now(limits))
     }
 
+    /// Changes when it is started again after its end, as `docker update --restart`: from its next end on if it runs, and for the starts that
+    /// follow.
+    ///
+    /// ```no_run
+    /// # fn main() -> isolate::Result<()> {
+    /// isolate::Container::open("web")?.update_restart(isolate::Restart::OnFailure { most: Some(3) })?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound): it was removed.
+    #[doc(alias = "update")]
+    pub fn update_restart(&self, policy: Restart) -> Result<()> {
+        self.said(self.update_restart_now(policy))
+    }
+
     /// What it is, as any process sees it.
     ///
     /// # Errors
@@ -283,10 +311,20 @@ impl Detached {
         Container::find(&self.name)
     }
 
-    /// Gives it another name. For one that does not run.
+    /// Gives it another name, by which others on its networks find it from then on, whether it runs or not. Its host name stays, as does
+    /// everything that runs in it. Other handles of it find it no more; [`open`](Container::open) by its [id](Self::id) does.
+    ///
+    /// Whoever is killed meanwhile, it has the one name or the other; what of the other is left the next [sweep](crate::sweep()) corrects.
+    ///
+    /// ```no_run
+    /// # fn main() -> isolate::Result<()> {
+    /// let old = isolate::Container::open("web")?.rename("web-old")?;
+    /// assert_eq!(old.name(), "web-old");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// [`InUse`](ErrorKind::InUse) if it runs; [`AlreadyExists`](ErrorKind::AlreadyExists) for a name that another has.
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) for a name that another has.
     pub fn rename(self, name: impl AsRef<str>) -> Result<Self> {
         let renamed = self.rename_now(name.as_ref());
         self.said(renamed)
@@ -330,7 +368,7 @@ impl Detached {
         self.keeper_directory().join("state").exists()
     }
 
-    fn record(&self) -> Result<DetachedRecord> {
+    pub(crate) fn record(&self) -> Result<DetachedRecord> {
         let record =
             DetachedRecord::read(&self.directory)?.filter(|record| record.whole && record.id == self.id);
         record.ok_or_else(|| Error::new(ErrorKind::NotFound, "it is not there any more"))
@@ -343,7 +381,7 @@ impl Detached {
         self.record().map(|_| lock)
     }
 
-    fn said<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn said<T>(&self, result: Result<T>) -> Result<T> {
         let whom = format!("container `{}`", self.name);
         // What was done by a view of it says so itself.
         result.map_err(|e| if e.to_string().starts_with(&whom) { e } else { e.of(whom) })

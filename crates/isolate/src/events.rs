@@ -1,6 +1,6 @@
 //! What happens to containers, told while it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::detached::{self, DetachedRecord, time};
+use crate::detached::{self, time};
 use crate::error::{Error, Result};
 use crate::store::{self, Store};
 
@@ -49,6 +49,8 @@ pub enum EventKind {
     Killed(Signal),
     /// It will not be started again by its keeper.
     Ended,
+    /// A detached one is called so from now on.
+    Renamed,
     /// Nothing of it is left.
     Removed,
 }
@@ -67,9 +69,9 @@ pub enum EventKind {
 pub struct Events {
     inotify: OwnedFd,
     store: Store,
-    /// Detached ones, and how far the events of each were read.
-    detached: BTreeMap<String, Place>,
-    owned: BTreeMap<String, ()>,
+    /// Detached ones by their ids: what each is called, and how far its events were read.
+    detached: BTreeMap<String, (String, Place)>,
+    owned: BTreeSet<String>,
     ready: std::collections::VecDeque<Event>,
 }
 
@@ -100,7 +102,7 @@ impl Events {
             inotify,
             store,
             detached: BTreeMap::new(),
-            owned: BTreeMap::new(),
+            owned: BTreeSet::new(),
             ready: std::collections::VecDeque::new(),
         };
         if let Ok(home) = detached::home() {
@@ -165,42 +167,47 @@ impl Events {
     }
 
     fn look(&mut self) -> Result<()> {
+        // What of a detached one runs has its id, and is there no longer than that is written down: looked at before.
+        let running = fs::read_dir(self.store.containers()).into_iter().flatten().flatten();
+        let running: Vec<_> = running.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         let mut there = BTreeMap::new();
         for record in detached::records()? {
-            there.insert(record.name.clone(), record);
+            there.insert(record.id, record.name);
         }
-        let gone: Vec<_> = self.detached.keys().filter(|name| !there.contains_key(*name)).cloned().collect();
-        for name in gone {
-            self.read(&name)?;
-            self.detached.remove(&name);
-            self.tell(name, EventKind::Removed);
-        }
-        for name in there.keys() {
-            if !self.detached.contains_key(name) {
-                self.watch(&keeper(name)?)?;
-                self.detached.insert(name.clone(), Place::default());
-                self.tell(name.clone(), EventKind::Created);
+        let owned = running.into_iter();
+        let owned = owned.filter(|name| !there.contains_key(name) && !self.detached.contains_key(name));
+        let owned = owned.collect();
+        let gone: Vec<_> = self.detached.keys().filter(|id| !there.contains_key(*id)).cloned().collect();
+        for id in gone {
+            self.read(&id)?;
+            if let Some((name, _)) = self.detached.remove(&id) {
+                self.tell(name, EventKind::Removed);
             }
-            self.read(name)?;
         }
-        self.look_at_owned(&there);
+        for (id, name) in there {
+            match self.detached.get_mut(&id) {
+                Some((before, _)) if *before == name => {}
+                Some((before, _)) => {
+                    name.clone_into(before);
+                    self.tell(name, EventKind::Renamed);
+                }
+                None => {
+                    self.watch(&keeper(&name)?)?;
+                    self.detached.insert(id.clone(), (name.clone(), Place::default()));
+                    self.tell(name, EventKind::Created);
+                }
+            }
+            self.read(&id)?;
+        }
+        self.look_at_owned(owned);
         Ok(())
     }
 
-    fn look_at_owned(&mut self, detached: &BTreeMap<String, DetachedRecord>) {
-        let entries = fs::read_dir(self.store.containers()).into_iter().flatten().flatten();
-        let there: BTreeMap<String, ()> = entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| !detached.contains_key(name))
-            .map(|name| (name, ()))
-            .collect();
+    fn look_at_owned(&mut self, there: BTreeSet<String>) {
         let before = std::mem::replace(&mut self.owned, there.clone());
-        let changed =
-            before.keys().filter(|name| !there.contains_key(*name)).map(|name| (name, EventKind::Removed));
-        let changed = changed.chain(
-            there.keys().filter(|name| !before.contains_key(*name)).map(|name| (name, EventKind::Started)),
-        );
-        changed.for_each(|(name, kind)| self.tell(name.clone(), kind));
+        let gone = before.difference(&there).map(|name| (name, EventKind::Removed));
+        let come = there.difference(&before).map(|name| (name, EventKind::Started));
+        gone.chain(come).for_each(|(name, kind)| self.tell(name.clone(), kind));
     }
 
     fn tell(&mut self, container: String, kind: EventKind) {
@@ -208,10 +215,10 @@ impl Events {
     }
 
     /// What its keeper has written since.
-    fn read(&mut self, name: &str) -> Result<()> {
+    fn read(&mut self, id: &str) -> Result<()> {
+        let Some((name, place)) = self.detached.get_mut(id) else { return Ok(()) };
         let path = keeper(name)?.join("events");
         let failed = |e: std::io::Error| Error::io(path.display(), &e);
-        let place = self.detached.entry(name.to_owned()).or_default();
         let mut text = String::new();
         loop {
             if let Some((_, file)) = &mut place.file {
@@ -227,7 +234,7 @@ impl Events {
         }
         let told = text.lines().filter_map(|line| {
             let (time, kind) = parse(line)?;
-            Some(Event { time, container: name.to_owned(), kind })
+            Some(Event { time, container: name.clone(), kind })
         });
         self.ready.extend(told);
         Ok(())

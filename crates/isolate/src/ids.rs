@@ -46,24 +46,28 @@ pub(crate) fn take(store: &Store, guard: &Guard, name: &str, wanted: Option<u32>
     lease(&store.ids(), guard, &host::reserved()?, name, wanted)
 }
 
-/// The range of a detached container, which has it as long as it is there: leased again after the machine's end, and to nobody.
-pub(crate) fn keep(store: &Store, _: &Guard, name: &str, base: u32) -> Result<()> {
-    claim(&store.ids().join(base.to_string()), name).map(drop)
+/// The range of a detached container, which has it as long as it is there: leased again after the machine's end, and to nobody else; also
+/// when it has another name now.
+pub(crate) fn keep(store: &Store, guard: &Guard, name: &str, base: u32) -> Result<()> {
+    let file = store.ids().join(base.to_string());
+    match claim(&file, name)? || holder(&file) == name {
+        true => Ok(()),
+        false => IdRange { base, file }.hand_over(guard, name),
+    }
 }
 
-/// It has it no more, or by this other name.
-pub(crate) fn release(store: &Store, guard: &Guard, base: u32, other: Option<&str>) -> Result<()> {
-    let range = IdRange { base, file: store.ids().join(base.to_string()) };
-    match other {
-        Some(name) => range.hand_over(guard, name),
-        None => range.give_back(guard),
-    }
+/// It has it no more.
+pub(crate) fn release(store: &Store, guard: &Guard, base: u32) -> Result<()> {
+    IdRange { base, file: store.ids().join(base.to_string()) }.give_back(guard)
 }
 
 impl IdRange {
     /// From here on it is that of the container `name`.
     pub(crate) fn hand_over(&self, _: &Guard, name: &str) -> Result<()> {
-        let handed = fs::remove_file(&self.file).and_then(|()| symlink(name, &self.file));
+        // Made aside and renamed: at no moment is it nobody's.
+        let aside = self.file.with_extension("new");
+        let _ = fs::remove_file(&aside);
+        let handed = symlink(name, &aside).and_then(|()| fs::rename(&aside, &self.file));
         handed.map_err(|e| Error::io(self.file.display(), &e))
     }
 
@@ -91,7 +95,9 @@ pub(crate) fn sweep(store: &Store, _: &Guard) -> Result<()> {
         };
         let container =
             name::check(&holder).is_ok() && (!store.is_gone(&holder) || detached::is_there(&holder)?);
-        if container || pool::is_alive(store, &holder) {
+        // What is no number was put aside by who was killed handing a range over.
+        let whole = lease.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+        if whole && (container || pool::is_alive(store, &holder)) {
             continue;
         }
         if let Err(e) = fs::remove_file(lease.path())

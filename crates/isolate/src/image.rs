@@ -7,7 +7,9 @@ use isolate_images::{Config, Hold, Image, Reference, Source, Store};
 
 use crate::builder::ContainerBuilder;
 use crate::container::Container;
+use crate::detached::{Detached, DetachedRecord};
 use crate::error::{Error, ErrorKind, Result};
+use crate::recorded::Recorded;
 
 /// The image of a container, and where it is kept.
 #[derive(Clone, Debug)]
@@ -76,6 +78,35 @@ impl Kept {
     pub(crate) fn lease(&self, state: &Path) -> Result<PathBuf> {
         self.store.lease(&self.image, state).map_err(Error::from)
     }
+
+    /// The digest of its manifest.
+    pub(crate) fn digest(&self) -> String {
+        self.image.digest().to_string()
+    }
+
+    /// Of a detached container. The lease itself may be another one's by now: only where it is counts.
+    fn of(record: &DetachedRecord) -> Result<Option<Self>> {
+        let (Some(lease), Some(digest)) = (&record.image, &record.digest) else { return Ok(None) };
+        let store = Store::open(lease.ancestors().nth(2).unwrap_or(lease))?;
+        let image = store.image_by(&digest.parse()?)?;
+        Ok(Some(Self { store, image }))
+    }
+
+    fn commit(&self, container: &Container, reference: &Reference, config: &Config) -> Result<Image> {
+        let _hold = self.store.hold()?;
+        let image = self.store.commit(&self.image, config, |writer| container.diff(writer))?;
+        self.store.tag(&image, reference)?;
+        Ok(image)
+    }
+}
+
+/// Leases a detached container's image for this directory of it, too. Until the result goes, nothing is pruned; with it comes the lease that
+/// it had.
+pub(crate) fn lease_again(record: &mut DetachedRecord, directory: &Path) -> Result<Option<(Hold, Recorded)>> {
+    let Some(kept) = Kept::of(record)? else { return Ok(None) };
+    let hold = kept.store.hold()?;
+    let old = record.image.replace(kept.lease(directory)?.into());
+    Ok(old.map(|old| (hold, old)))
 }
 
 /// Of a container of [`Rootfs::image`](crate::Rootfs::image).
@@ -108,13 +139,56 @@ impl Container {
 
     /// The same, and the image says this of its program.
     pub fn commit_with(&self, reference: &Reference, config: &Config) -> Result<Image> {
-        let kept = self.inside().image.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, format!("container `{}`: it is not of an image", self.name()))
-                .with_hint("for Rootfs::image(…); of other roots there is Container::diff")
-        })?;
-        let _hold = kept.store.hold()?;
-        let image = kept.store.commit(&kept.image, config, |writer| self.diff(writer))?;
-        kept.store.tag(&image, reference)?;
-        Ok(image)
+        let kept = self.inside().image.as_ref().ok_or_else(|| self.said(of_no_image()))?;
+        kept.commit(self, reference, config)
     }
+}
+
+/// Of one of [`Rootfs::image`](crate::Rootfs::image).
+impl Detached {
+    /// Its image.
+    ///
+    /// # Errors
+    /// What its store cannot be read for.
+    pub fn image(&self) -> Result<Option<Image>> {
+        Ok(self.said(self.kept_image())?.map(|kept| kept.image))
+    }
+
+    /// Makes an image of its image and what it has [changed](Self::changes) over all its runs, as [`Container::commit`]: while it runs, or
+    /// when it does not.
+    ///
+    /// ```no_run
+    /// # fn main() -> isolate::Result<()> {
+    /// let web = isolate::Container::open("web")?;
+    /// web.pause()?; // no file is caught half written
+    /// let image = web.commit(&"local/web:2".parse()?);
+    /// web.resume()?;
+    /// println!("{}", image?.digest());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit(&self, reference: &Reference) -> Result<Image> {
+        let config = self.image()?.map(|image| image.config().clone()).unwrap_or_default();
+        self.commit_with(reference, &config)
+    }
+
+    /// The same, and the image says this of its program.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit_with(&self, reference: &Reference, config: &Config) -> Result<Image> {
+        let kept = self.kept_image().and_then(|kept| kept.ok_or_else(of_no_image));
+        self.said(kept.and_then(|kept| kept.commit(&*self.files()?, reference, config)))
+    }
+
+    fn kept_image(&self) -> Result<Option<Kept>> {
+        Kept::of(&self.record()?)
+    }
+}
+
+fn of_no_image() -> Error {
+    Error::new(ErrorKind::Unsupported, "it is not of an image")
+        .with_hint("for Rootfs::image(…); of other roots there is the diff")
 }

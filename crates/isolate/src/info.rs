@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::container::Container;
 use crate::detached::{self, DetachedRecord};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mount::MountInfo;
 use crate::name;
 use crate::network::PlaceRecord;
 use crate::outcome::Outcome;
@@ -79,6 +80,8 @@ pub struct ContainerInfo {
     pub image: Option<String>,
     /// The [pod](crate::Pod) that it is a container of.
     pub pod: Option<String>,
+    /// The digest of that image's manifest.
+    pub image_digest: Option<String>,
     /// Its host name.
     pub hostname: String,
     /// Its labels.
@@ -87,6 +90,8 @@ pub struct ContainerInfo {
     pub networks: BTreeMap<String, PlaceInfo>,
     /// Its published ports.
     pub published: Vec<Publish>,
+    /// Its mounts, in the order in which they were said.
+    pub mounts: Vec<MountInfo>,
     /// The volumes that it uses, by name.
     pub volumes: Vec<String>,
     /// Its limits, as they were said; those of a [`Container::update`] that another process made are not here.
@@ -192,15 +197,16 @@ pub(crate) fn all() -> Result<Vec<Known>> {
     let store = Store::open()?;
     let guard = store.lock()?;
     let (runs, dead) = (store.records(), store.unowned(&guard)?);
-    drop(guard);
     let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
     let lasting: Vec<_> = detached::records()?
         .into_iter()
         .map(|record| {
-            let run = runs.remove(&record.name).filter(|run| !dead.contains(&run.name));
+            let run = runs.remove(&record.id).filter(|run| !dead.contains(&run.name));
             (record, run)
         })
         .collect();
+    // Until here none is renamed.
+    drop(guard);
     let known = |(record, run): &(DetachedRecord, Option<Record>)| -> Result<Known> {
         Ok((ContainerInfo::of_detached(record, run.as_ref())?, record.shares.clone()))
     };
@@ -214,15 +220,17 @@ pub(crate) fn all() -> Result<Vec<Known>> {
 pub(crate) fn one(name: &str) -> Result<Option<Known>> {
     let store = Store::open()?;
     let guard = store.lock()?;
-    let state = store.container(name);
+    let record = detached::find(name)?;
+    let key = record.as_ref().map_or(name, |record| &record.id);
+    let state = store.container(key);
     let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
-    let dead = store.unowned(&guard)?.iter().any(|other| other == name);
+    let dead = store.unowned(&guard)?.contains(key);
     drop(guard);
-    if let Some(record) = detached::find(name)? {
+    if let Some(record) = record {
         let info = ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead))?;
         return Ok(Some((info, record.shares)));
     }
-    Ok(run.map(|run| of_owned(&run, dead)))
+    Ok(run.filter(|run| run.called.is_none()).map(|run| of_owned(&run, dead)))
 }
 
 fn of_owned(run: &Record, dead: bool) -> Known {
@@ -240,7 +248,7 @@ impl ContainerInfo {
             _ => State::Created,
         };
         Self {
-            name: record.name.clone(),
+            name: record.called().to_owned(),
             id: record.id().to_owned(),
             state,
             pid: seen.and_then(|seen| first_seen(&record.cgroup, seen, first)),
@@ -248,6 +256,7 @@ impl ContainerInfo {
             command: record.command.clone(),
             image: record.source.clone(),
             pod: record.pod.clone(),
+            image_digest: record.digest.clone(),
             hostname: record.hostname.clone(),
             labels: record.labels.clone(),
             networks: record
@@ -256,6 +265,7 @@ impl ContainerInfo {
                 .map(|place| (place.network.clone(), PlaceInfo::of(place)))
                 .collect(),
             published: record.published.iter().filter_map(|text| text.parse().ok()).collect(),
+            mounts: record.mounts.clone(),
             volumes: record.volumes.clone(),
             limits: record.limits.clone(),
             cgroup: Some(record.cgroup.clone()),
@@ -281,6 +291,8 @@ impl ContainerInfo {
         if run.is_none() {
             info.cgroup = None;
         }
+        // Its run may still be called otherwise.
+        info.name.clone_from(&record.name);
         info.created = record.created;
         info.command.clone_from(&description.command);
         info.limits = description.limits.clone();

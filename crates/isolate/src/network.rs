@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use isolate_netns::{
     Bridge, Cidr, ErrorKind as NetErrorKind, Firewall, MacvlanMode, Port, Publish, Reservation, remove_bridge,
 };
+use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
@@ -75,7 +76,9 @@ pub struct Network {
 }
 
 /// What a network is at the moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// With [serde](https://docs.rs/serde) it can be written, as JSON for one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct NetworkInfo {
     /// Its name.
@@ -101,7 +104,8 @@ pub struct NetworkInfo {
 }
 
 /// What connects a network's containers, as Docker names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NetworkDriver {
     /// A bridge of this host, and NAT.
@@ -174,8 +178,9 @@ impl Network {
         let directory = store.network(self.name());
         let record = NetworkRecord::read(&directory)?.ok_or_else(|| missing(store, self.name()))?;
         let mut containers = BTreeMap::<String, Vec<IpAddr>>::new();
-        for (address, container) in Leases::of(&directory).all()? {
-            containers.entry(container).or_default().push(address);
+        let leases = Leases::of(&directory);
+        for (address, holder) in leases.all()? {
+            containers.entry(leases.called(holder)).or_default().push(address);
         }
         containers.values_mut().for_each(|addresses| addresses.sort());
         let (driver, bridge, firewall) = match record.parent {
@@ -227,8 +232,9 @@ impl Network {
         let guard = self.store.lock()?;
         let directory = self.store.network(self.name());
         let record = NetworkRecord::read(&directory)?.ok_or_else(|| missing(&self.store, self.name()))?;
+        let leases = Leases::of(&directory);
         let mut users: Vec<_> =
-            Leases::of(&directory).all()?.into_iter().map(|(_, name)| format!("`{name}`")).collect();
+            leases.all()?.into_iter().map(|(_, holder)| format!("`{}`", leases.called(holder))).collect();
         if !users.is_empty() {
             users.sort();
             users.dedup();

@@ -22,6 +22,7 @@ pub use lasting::DetachedPod;
 pub(crate) use member::{Member, none, seen, starting};
 
 use crate::container::Container;
+use crate::detached;
 use crate::error::{Error, Result};
 use crate::info::ContainerInfo;
 use crate::record::Record;
@@ -194,6 +195,11 @@ impl AsRef<str> for Pod {
 
 fn said(name: &str) -> String {
     format!("pod `{name}`")
+}
+
+/// What a pod's run is written down by.
+fn key(pod: &str) -> Result<String> {
+    Ok(detached::find(pod)?.map_or_else(|| pod.to_owned(), |record| record.id))
 }
 
 /// The group of what holds a pod together, in which it is started.

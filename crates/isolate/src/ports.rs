@@ -5,7 +5,7 @@ use isolate_netns::{ErrorKind as NetErrorKind, Publish, Reservation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 
-/// All of them or none, for the container `name`; on IPv6 as well if it has an address of that.
+/// All of them or none, for the container with this record's `name`; on IPv6 as well if it has an address of that.
 pub(crate) fn reserve(
     publish: &[Publish],
     ipv6: bool,
@@ -35,5 +35,7 @@ pub(crate) fn explained(error: isolate_netns::Error, publish: &Publish, name: &s
 fn holder(publish: &Publish, name: &str, store: &Store) -> Option<String> {
     let has = |text: &String| text.parse().is_ok_and(|other| publish.conflicts_with(&other));
     let mut others = store.records().into_iter().filter(|record| record.name != name);
-    others.find(|record| record.published.iter().any(has)).map(|record| record.name)
+    others
+        .find(|record| record.published.iter().chain(&record.claimed).any(has))
+        .map(|record| record.called().to_owned())
 }

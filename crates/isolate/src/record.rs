@@ -12,6 +12,7 @@ use isolate_namespaces::{Namespace, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::mount::MountInfo;
 use crate::mount_points::Made;
 use crate::network::PlaceRecord;
 use crate::recorded::Recorded;
@@ -23,7 +24,11 @@ const VERSION: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub version: u32,
+    /// That of its directory, and of whoever has its addresses and ids.
     pub name: String,
+    /// What it is called, where that is another: a detached one's directory has its id, so that its name can change.
+    #[serde(default)]
+    pub called: Option<String>,
     pub owner: u32,
     #[serde(default)]
     pub hostname: String,
@@ -36,6 +41,12 @@ pub(crate) struct Record {
     /// what its root is an image of,
     #[serde(default)]
     pub source: Option<String>,
+    /// that image's digest,
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// its mounts,
+    #[serde(default)]
+    pub mounts: Vec<MountInfo>,
     /// its labels,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -89,6 +100,9 @@ pub(crate) struct Record {
     /// Published ports, as Docker writes them.
     #[serde(default)]
     pub published: Vec<String>,
+    /// and those whose claim on the host's port somebody holds until its end, of a detached one.
+    #[serde(default)]
+    pub claimed: Vec<String>,
 }
 
 impl Record {
@@ -96,11 +110,14 @@ impl Record {
         Self {
             version: VERSION,
             name: name.to_owned(),
+            called: None,
             owner: std::process::id(),
             hostname: name.to_owned(),
             created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
             command: Vec::new(),
             source: None,
+            digest: None,
+            mounts: Vec::new(),
             labels: BTreeMap::new(),
             limits: Limits::new(),
             pod: None,
@@ -120,7 +137,13 @@ impl Record {
             made: None,
             places: Vec::new(),
             published: Vec::new(),
+            claimed: Vec::new(),
         }
+    }
+
+    /// What users know it by.
+    pub(crate) fn called(&self) -> &str {
+        self.called.as_deref().unwrap_or(&self.name)
     }
 
     /// Twelve digits that no other container has, as the end of its group's name.

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::group;
 use crate::ids;
+use crate::mount;
 use crate::name;
 use crate::network::{self, NetworkRecord, Place, Slot, names};
 use crate::parcel;
@@ -32,6 +33,7 @@ use crate::undo::Undo;
 use crate::volume;
 
 pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
+    let builder = &*builder.with_processes(None)?;
     #[cfg(feature = "images")]
     let described = crate::image::look(builder)?;
     #[cfg(feature = "images")]
@@ -111,6 +113,7 @@ pub(crate) fn begin(
     before: Option<&DetachedRecord>,
 ) -> Result<Begun> {
     let privileged = is_privileged()?;
+    let builder = &*builder.with_processes(None)?;
     #[cfg(feature = "images")]
     let source = builder.rootfs.source().map(|(source, _)| source.to_owned());
     #[cfg(feature = "images")]
@@ -122,7 +125,9 @@ pub(crate) fn begin(
     let id = before.map_or_else(name::random, |before| before.id.clone());
     let own = group::name(name, &id, privileged);
     let group = group::of(builder, &own);
-    let state = store.container(name);
+    // What a detached one has while it runs stays where it is when it is renamed.
+    let key = before.map_or(name, |before| &before.id);
+    let state = store.container(key);
     let place = scratch_name(&group, before);
     let mut compiled = compile::compile(builder, name, place, &state, privileged, before.is_some())?;
     if !compiled.layout.overlays.is_empty() {
@@ -132,21 +137,30 @@ pub(crate) fn begin(
     let mode = compiled.mode;
     // What pasta is to bind must be free.
     let reserved: &[_] = if mode == Mode::Pasta { &[] } else { &builder.publish };
-    let reservations = ports::reserve(reserved, ipv6(&store, &compiled), name, &store)?;
+    let reservations = ports::reserve(reserved, ipv6(&store, &compiled), key, &store)?;
     let published: Vec<_> = match mode {
         Mode::Pasta => builder.publish.clone(),
         _ => reservations.iter().map(Reservation::publish).collect(),
     };
-    let mut record = Record::new(name, group.clone());
+    let mut record = Record::new(key, group.clone());
+    record.called = before.map(|_| name.to_owned());
     let hostname = builder.hostname.as_deref().unwrap_or(name);
     hostname.clone_into(&mut record.hostname);
     record.published = published.iter().map(ToString::to_string).collect();
+    if before.is_some() {
+        record.claimed.clone_from(&record.published);
+    }
     record.command.clone_from(&builder.command);
+    record.mounts = mount::told(&builder.mounts, place);
     record.labels.clone_from(&builder.labels);
     record.limits = group::limits(builder);
     #[cfg(feature = "images")]
     {
-        record.source = before.map_or(source, |before| before.source.clone());
+        let digest = described.kept.as_ref().map(crate::image::Kept::digest);
+        (record.source, record.digest) = match before {
+            Some(before) => (before.source.clone(), before.digest.clone()),
+            None => (source, digest),
+        };
         record.image = described.kept.as_ref().map(|kept| kept.lease(&state)).transpose()?.map(Into::into);
     }
     record.pod.clone_from(&builder.pod);
@@ -175,7 +189,7 @@ pub(crate) fn begin(
     let owner = base.or(compiled.joined.map(|root| root[0]));
     for volume in &compiled.volumes {
         let others =
-            store.records().iter().any(|other| other.name != name && other.volumes.contains(&volume.name));
+            store.records().iter().any(|other| other.name != key && other.volumes.contains(&volume.name));
         volume::prepare(volume, &compiled.layout.layers, others)?;
     }
     for preparation in &compiled.layout.preparations {
@@ -206,7 +220,7 @@ pub(crate) fn begin(
     files::write(&state, hostname, hosts, resolv_conf, owner)?;
     if compiled.attaches.iter().any(|attach| attach.named.is_some()) {
         // Others may have come in between.
-        names::refresh(&store, &store.lock()?, name)?;
+        names::refresh(&store, &store.lock()?, key)?;
     }
 
     let command = &mut compiled.command;

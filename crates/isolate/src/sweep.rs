@@ -54,7 +54,7 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
     let pods = dead.iter().any(|(_, record)| is_pod(record));
     let mut take = |dead: Vec<(Entry, Option<Record>)>| {
         for (entry, record) in dead {
-            let name = record.as_ref().map(|record| record.name.clone());
+            let name = record.as_ref().map(|record| record.called().to_owned());
             match one(store, guard, entry, record) {
                 Ok(()) => swept.extend(name),
                 Err(e) => errors.push(e),
@@ -84,10 +84,10 @@ pub(crate) fn of(store: &Store, guard: &Guard, name: &str) -> Result<bool> {
 fn one(store: &Store, guard: &Guard, entry: Entry, record: Option<Record>) -> Result<()> {
     if let Some(record) = &record {
         if record.is_pod {
-            members::give_up(&record.name);
+            members::give_up(record.called());
         }
         // On an error the record stays, so that the next sweep tries again.
-        let said = |e: Error| e.of(format!("remains of container `{}`", record.name));
+        let said = |e: Error| e.of(format!("remains of container `{}`", record.called()));
         Error::all(remains(store, guard, Some(&entry), record)).map_err(said)?;
     }
     entry.remove(guard)

@@ -129,9 +129,9 @@ impl Undo {
         }
         if self.record.is_pod {
             note(
-                self.store
-                    .lock()
-                    .and_then(|guard| Error::all(members::take_back(&self.store, &guard, &name))),
+                self.store.lock().and_then(|guard| {
+                    Error::all(members::take_back(&self.store, &guard, self.record.called()))
+                }),
             );
         }
         if let Some(made) = self.made.take() {

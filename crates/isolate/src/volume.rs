@@ -157,7 +157,8 @@ impl Use {
 /// The container that has it, or will have it when it is started again.
 fn user_of(store: &Store, volume: &str) -> Result<Option<String>> {
     let has = |volumes: &[String]| volumes.iter().any(|other| other == volume);
-    let running = store.records().into_iter().find(|record| has(&record.volumes)).map(|record| record.name);
+    let running = store.records().into_iter().find(|record| has(&record.volumes));
+    let running = running.map(|record| record.called().to_owned());
     let written = detached::records()?.into_iter().find(|record| has(&record.volumes));
     Ok(running.or(written.map(|record| record.name)))
 }

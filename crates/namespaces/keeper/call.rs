@@ -382,6 +382,13 @@ pub(crate) fn skip(socket: i32) {
     receive_into(socket, [one.as_mut_ptr() as usize, 1], [0, 0], 0);
 }
 
+/// The same, and the descriptor that comes along stays open.
+pub(crate) fn keep(socket: i32) {
+    let (mut one, mut rights) = ([0u8], [0u64; 3]);
+    let control = [rights.as_mut_ptr() as usize, size_of_val(&rights)];
+    receive_into(socket, [one.as_mut_ptr() as usize, 1], control, CMSG_CLOEXEC);
+}
+
 /// What a monitor says.
 pub(crate) enum Heard {
     /// And the descriptor that came along, or -1.

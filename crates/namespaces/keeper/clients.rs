@@ -2,10 +2,11 @@
 
 use crate::call::{self, MONOTONIC, POLLOUT, Part, Poll};
 use crate::config::{
-    ASK_ATTACH, ASK_PIDFDS, ASK_RESTART, ASK_STATE, ASK_STOP, ASK_WAIT, CLOSE_INPUT, ENDED, INPUT, LOST,
+    ASK_ATTACH, ASK_HOLD, ASK_PIDFDS, ASK_POLICY, ASK_RESTART, ASK_STATE, ASK_STOP, ASK_WAIT, CLOSE_INPUT, ENDED, INPUT, LOST,
     MOST_CLIENTS, PIECE, REFUSED, RESIZE, STATE,
 };
 use crate::keep::Keeper;
+use crate::record::Phase;
 use crate::sys::{EAGAIN, EINTR};
 use crate::text::{SECOND, Short};
 
@@ -101,11 +102,16 @@ impl Keeper {
             }
             return;
         }
+        if first == ASK_HOLD && rest.is_empty() {
+            call::keep(fd);
+            return self.answer(n, STATE, NO_FDS);
+        }
         call::skip(fd);
         match (first, rest) {
             (ASK_STATE, []) => self.answer(n, STATE, NO_FDS),
             (ASK_PIDFDS, []) => {
-                let fds = if self.run.dying { NO_FDS } else { [self.run.program, self.run.monitor] };
+                let there = !self.run.dying && self.record.phase == Phase::Running;
+                let fds = if there { [self.run.program, self.run.monitor] } else { NO_FDS };
                 self.answer(n, STATE, fds);
             }
             // Everybody is told of the end.
@@ -117,6 +123,10 @@ impl Keeper {
             (ASK_RESTART, []) => {
                 let tag = if self.restart() { STATE } else { REFUSED };
                 self.answer(n, tag, NO_FDS);
+            }
+            (ASK_POLICY, [restart, a, b, c, d]) => {
+                let set = self.set_policy((*restart).into(), u32::from_le_bytes([*a, *b, *c, *d]));
+                self.answer(n, if set { STATE } else { REFUSED }, NO_FDS);
             }
             (ASK_ATTACH, []) => {
                 if let Some(client) = self.clients.get_mut(n) {

@@ -33,7 +33,7 @@ pub(crate) struct Config {
     /// Numbers that the encoded plans have for the control socket and the report; nothing of use is behind them here.
     pub control_number: i32,
     pub report_number: i32,
-    /// One of the four below.
+    /// One of the three below.
     pub restart: u32,
     /// Restarts, at most; 0: any number.
     pub most: u32,
@@ -202,6 +202,11 @@ pub(crate) const ASK_WAIT: u8 = b'w';
 pub(crate) const ASK_STOP: u8 = b'x';
 /// The next end is followed by a start at once; the state, or `REFUSED` where there is no plan for one.
 pub(crate) const ASK_RESTART: u8 = b'r';
+/// One of the three restarts, and how many at most, four bytes, little-endian: from the next end on; the state, or `REFUSED` where there is
+/// no plan for one.
+pub(crate) const ASK_POLICY: u8 = b'y';
+/// A descriptor that comes along is kept open until the end; the state.
+pub(crate) const ASK_HOLD: u8 = b'h';
 /// The state, and from then on output. The four below are for who has sent it.
 pub(crate) const ASK_ATTACH: u8 = b'a';
 /// Bytes for standard input or the terminal.

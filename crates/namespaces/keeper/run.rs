@@ -1,7 +1,7 @@
 //! One run of the program, from its start to its end, and what comes after: the next, or nothing.
 
 use crate::call::{self, Heard, MONOTONIC, REALTIME};
-use crate::config::{Config, RESTART_ALWAYS, RESTART_ON_FAILURE};
+use crate::config::{Config, RESTART_ALWAYS, RESTART_NEVER, RESTART_ON_FAILURE};
 use crate::keep::Keeper;
 use crate::record::{End, Health, How, Phase};
 use crate::start::{each, oom_kills, start};
@@ -115,8 +115,12 @@ impl Keeper {
         self.run.program = pidfd;
         self.run.began = call::now(MONOTONIC);
         each(&self.config, self.config.renewed, |number| call::duplicate(pidfd, number, false));
-        self.record.phase = Phase::Running;
         self.record.pid = pid;
+    }
+
+    /// Its root is its own, and it is about to be executed: before, nobody enters it.
+    fn ready(&mut self) {
+        self.record.phase = Phase::Running;
         self.record.started = call::now(REALTIME);
         if self.config.check.plan >= 0 {
             self.record.health = Health::Starting;
@@ -124,7 +128,7 @@ impl Keeper {
             self.check.first(&self.config, self.run.began);
         }
         let mut text = Short::new();
-        self.record.event(b"started", text.push(b"pid ").number(pid as u32 as u64).bytes());
+        self.record.event(b"started", text.push(b"pid ").number(self.record.pid as u32 as u64).bytes());
         self.record.write();
     }
 
@@ -140,6 +144,7 @@ impl Keeper {
         let report = Report::from_bytes(&room);
         if report.errno == 0 {
             self.run.used = [report.user_us, report.system_us];
+            self.ready();
         }
         // READY is overtaken by a failure of the exec after it.
         self.run.failed = report;
@@ -250,10 +255,22 @@ impl Keeper {
         }
         if self.run.control < 0 {
             self.exited();
+        } else if self.run.program >= 0 {
+            // Its monitor tells how it ended.
+            call::kill(self.run.program);
         } else {
             // A start is under way: the lifeline's end is that of the start.
             call::kill(self.run.monitor);
         }
+    }
+
+    /// What was asked for: what its ends are followed by. Whether that can be.
+    pub(crate) fn set_policy(&mut self, restart: u32, most: u32) -> bool {
+        if self.config.replay.plan < 0 && restart != RESTART_NEVER {
+            return false;
+        }
+        (self.config.restart, self.config.most) = (restart, most);
+        true
     }
 
     /// What was asked for: the next end is followed by a start. Whether there can be one.

@@ -104,7 +104,7 @@ impl LastingOptions {
     }
 }
 
-fn restart(text: &str) -> Result<Restart, String> {
+pub(crate) fn restart(text: &str) -> Result<Restart, String> {
     match text {
         "no" => Ok(Restart::Never),
         "always" => Ok(Restart::Always),

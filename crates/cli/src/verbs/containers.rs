@@ -1,9 +1,9 @@
-//! What is told of a container in several lists, and the verbs that ask for one thing alone.
+//! What is told of a container in several lists, and the verbs of its ports.
 
 use std::ffi::OsString;
 
 use clap::Args;
-use isolate::Publish;
+use isolate::{Container, Publish};
 
 use crate::exit::{Failure, Result};
 use crate::verbs::inspect::find;
@@ -17,6 +17,28 @@ pub(crate) struct Port {
     /// One of its own ports alone
     #[arg(value_name = "PORT[/PROTOCOL]")]
     port: Option<String>,
+}
+
+/// Flags of `publish` and `unpublish`.
+#[derive(Args, Debug)]
+pub(crate) struct Ports {
+    /// A name, or the beginning of an id
+    container: String,
+    /// [ADDRESS:]HOST[-HOST]:PORT[-PORT][/PROTOCOL]
+    #[arg(required = true, value_name = "PORTS")]
+    ports: Vec<Publish>,
+}
+
+impl Ports {
+    pub(crate) fn publish(&self) -> Result<()> {
+        let container = Container::open(&self.container)?;
+        self.ports.iter().try_for_each(|ports| print_each(container.publish(*ports)?))
+    }
+
+    pub(crate) fn unpublish(&self) -> Result<()> {
+        let container = Container::open(&self.container)?;
+        Ok(self.ports.iter().try_for_each(|ports| container.unpublish(*ports))?)
+    }
 }
 
 impl Port {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use isolate::{Container, Signal};
+use isolate::{Container, Limits, Restart, Signal};
 
 use crate::exit::{self, Failure, Result};
+use crate::options::lasting::restart;
 use crate::options::limits::LimitOptions;
 use crate::times;
 use crate::verbs::{each, here};
@@ -86,6 +87,9 @@ pub(crate) struct Rename {
 /// Flags of `update`.
 #[derive(Args, Debug)]
 pub(crate) struct Update {
+    /// When they are started again: no, on-failure[:MOST], always, unless-stopped
+    #[arg(long, value_name = "POLICY", value_parser = restart)]
+    restart: Option<Restart>,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -172,6 +176,12 @@ impl Rename {
 impl Update {
     pub(crate) fn run(&self) -> Result<()> {
         let limits = self.limits.limits()?;
-        each(&self.names.containers, |name| Ok(Container::open(name)?.update(&limits).map(|()| name)?))
+        each(&self.names.containers, |name| {
+            let container = Container::open(name)?;
+            if limits != Limits::new() || self.restart.is_none() {
+                container.update(&limits)?;
+            }
+            Ok(self.restart.map_or(Ok(()), |policy| container.update_restart(policy)).map(|()| name)?)
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use testkit::{busybox_root, kernel_test, scratch};
 
-use crate::common::{NEEDS, isolate};
+use crate::common::{NEEDS, isolate, until};
 
 #[test]
 fn an_image_is_imported_listed_run_and_removed() {
@@ -22,6 +22,10 @@ fn an_image_is_imported_listed_run_and_removed() {
             table.contains("local.test/busy   1 ") && table.contains("busy              latest "),
             "{table}"
         );
+        let listed = isolate(&["images", "--format", "json", "busy"]).objects();
+        let (size, created) =
+            (listed[0]["Size"].as_str().unwrap(), listed[0]["CreatedSince"].as_str().unwrap());
+        assert!(size.ends_with("iB") && created.ends_with(" ago"), "{listed:?}");
         assert_eq!(isolate(&["images", "--no-trunc", "-q", "busy"]).well(), digest);
         let run = ["run", "--rm", "--network", "none"];
         assert_eq!(
@@ -34,6 +38,18 @@ fn an_image_is_imported_listed_run_and_removed() {
         assert!(plan.contains("overlay"), "{plan}");
         let absent = isolate(&["run", "--rm", "--pull", "never", "absent", "true"]).failed(125);
         assert!(absent.contains("--pull missing"), "{absent}");
+        let script = "echo kept > /kept; exec sleep 1000";
+        isolate(&["run", "-d", "--name", "web", "--network=none", "busy", "sh", "-c", script]).well();
+        until(|| (isolate(&["diff", "web"]).out.contains("A /kept\n")).then_some(()));
+        let committed = isolate(&["commit", "web", "busy:2"]).well();
+        assert!(committed.starts_with("sha256:") && committed.lines().count() == 1, "{committed}");
+        assert_eq!(isolate(&["exec", "web", "cat", "/kept"]).well(), "kept\n", "it goes on");
+        isolate(&["kill", "web"]).well();
+        assert_ne!(isolate(&["commit", "web", "busy:2"]).well(), "");
+        assert_eq!(isolate(&["rm", "web"]).well(), "web\n");
+        assert_eq!(isolate(&[&run[..], &["busy:2", "cat", "/kept"]].concat()).well(), "kept\n");
+        isolate(&["rmi", "busy:2"]).well();
+        assert!(isolate(&["commit", "web", "busy:3"]).failed(125).contains("`web`"));
         assert!(isolate(&["pull", "127.0.0.1:1/none"]).failed(125).contains("127.0.0.1:1/none"));
         assert!(isolate(&["rmi", "absent"]).failed(125).contains("absent"));
         let removed = isolate(&["rmi", "busy", "local.test/busy:1"]).well();

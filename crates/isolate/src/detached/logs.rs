@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use isolate_namespaces::{Kept, Waiter};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
@@ -31,7 +33,7 @@ pub struct LogLine {
     pub time: SystemTime,
     /// Where it was written to.
     pub stream: Stream,
-    /// What was written: with the newline at its end, unless it is a piece of a line that goes on.
+    /// What was written: with the newline at its end, unless it is a piece of a line that goes on, or was never ended.
     pub bytes: Vec<u8>,
 }
 
@@ -57,6 +59,7 @@ pub struct Logs {
     since: Option<SystemTime>,
     until: Option<SystemTime>,
     reading: Option<Reading>,
+    failed: bool,
 }
 
 /// How long a follower sleeps at most between two looks.
@@ -66,7 +69,16 @@ const MOST_FILES: u32 = 100;
 
 impl Logs {
     pub(super) fn new(name: String, directory: PathBuf) -> Self {
-        Self { name, directory, follow: false, tail: None, since: None, until: None, reading: None }
+        Self {
+            name,
+            directory,
+            follow: false,
+            tail: None,
+            since: None,
+            until: None,
+            reading: None,
+            failed: false,
+        }
     }
 
     /// Whether to wait for more until it has ended for good. Default: no.
@@ -120,7 +132,13 @@ impl Iterator for Logs {
     type Item = Result<LogLine>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.read().map_err(|e| e.of(format!("container `{}`: its log", self.name))).transpose()
+        if self.failed {
+            return None;
+        }
+        let read = self.read();
+        // Nothing comes after an error.
+        self.failed = read.is_err();
+        read.map_err(|e| e.of(format!("container `{}`: its log", self.name))).transpose()
     }
 }
 
@@ -130,7 +148,8 @@ fn is_between(line: &LogLine, since: Option<SystemTime>, until: Option<SystemTim
 
 #[derive(Debug)]
 struct Reading {
-    directory: PathBuf,
+    /// By its descriptor: the path is another one once the container is renamed.
+    directory: File,
     /// Older ones before; the last one is that which is written to.
     files: VecDeque<(u64, BufReader<File>)>,
     /// Lines that were read ahead.
@@ -144,12 +163,13 @@ struct Reading {
 impl Reading {
     fn begin(directory: &std::path::Path, follow: bool) -> Result<Self> {
         let failed = |e: std::io::Error| Error::io(directory.display(), &e);
+        let opened = File::open(directory).map_err(failed)?;
         let waiter = match follow && directory.join("state").exists() {
-            true => Some(Kept::new(File::open(directory).map_err(failed)?).waiter()?),
+            true => Some(Kept::new(opened.try_clone().map_err(failed)?).waiter()?),
             false => None,
         };
         let mut reading = Self {
-            directory: directory.to_owned(),
+            directory: opened,
             files: VecDeque::new(),
             ahead: VecDeque::new(),
             part: Vec::new(),
@@ -168,11 +188,11 @@ impl Reading {
 
     fn open(&self, n: u32) -> std::io::Result<Option<(u64, BufReader<File>)>> {
         let name = if n == 0 { "log".to_owned() } else { format!("log.{n}") };
-        match File::open(self.directory.join(name)) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-            Ok(file) => Ok(Some((file.metadata()?.ino(), BufReader::new(file)))),
-        }
+        let file = match openat(&self.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => File::from(other?),
+        };
+        Ok(Some((file.metadata()?.ino(), BufReader::new(file))))
     }
 
     /// Reads what is there, and keeps the last of the lines that are wanted.
@@ -201,7 +221,7 @@ impl Reading {
             let Some(waiter) = self.waiter.as_ref().filter(|_| !self.over) else { return Ok(None) };
             let mut ended = [PollFd::from_borrowed_fd(waiter.as_fd(), PollFlags::IN)];
             match poll(&mut ended, Some(&PAUSE)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(0) | Err(Errno::INTR) => {}
                 // What was written before is there now.
                 Ok(_) => self.over = true,
                 Err(e) => return Err(Error::io("cannot wait for more", &e.into())),

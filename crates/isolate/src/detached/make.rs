@@ -11,7 +11,9 @@ use crate::compile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids;
 use crate::name;
+use crate::network::names;
 use crate::pod::{self, members};
+use crate::record::Record;
 use crate::recorded::Recorded;
 use crate::start;
 use crate::store::{self, Guard, Store};
@@ -32,7 +34,9 @@ pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached>
     let store = Store::open()?;
     let id = name::random();
     let seen = pod::seen(builder)?;
-    let compiled = compile::compile(&seen, name, &id, &store.container(name), privileged, true)?;
+    // Others whose namespaces it shares need not run yet.
+    let shared = seen.with_processes(Some(std::process::id()))?;
+    let compiled = compile::compile(&shared, name, &id, &store.container(&id), privileged, true)?;
     let layout = &compiled.layout;
     let mut record = DetachedRecord::new(name, id, builder.clone());
     record.scratch = layout.directory.clone().map(Into::into);
@@ -58,6 +62,7 @@ pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached>
         #[cfg(feature = "images")]
         {
             record.source = source;
+            record.digest = described.kept.as_ref().map(crate::image::Kept::digest);
             record.image =
                 described.kept.as_ref().map(|kept| kept.lease(&directory)).transpose()?.map(Into::into);
         }
@@ -106,25 +111,26 @@ impl Detached {
     pub(super) fn rename_now(&self, name: &str) -> Result<Self> {
         name::check(name)?;
         let _lock = self.lock()?;
-        if self.runs()? {
-            return Err(Error::new(ErrorKind::InUse, "it runs").with_hint("stop it before"));
-        }
-        self.tidy()?;
         let mut record = self.record()?;
         let guard = self.store.lock()?;
         let directory = record::directory(name)?;
         if directory.exists() || self.store.container(name).exists() {
             return Err(taken());
         }
-        // The directory's name is what counts; a reader in between finds the record by either.
-        fs::rename(&self.directory, &directory).map_err(|e| Error::io(directory.display(), &e))?;
-        let old = std::mem::replace(&mut record.name, name.to_owned());
-        if record.description.hostname.is_none() {
-            record.description.hostname = Some(old);
-        }
+        // Its host name stays.
+        record.description.hostname.get_or_insert_with(|| self.name.clone());
         record.description.name = Some(name.to_owned());
+        record.write(&self.directory)?;
+        // Of what is killed before its end, one of the two leases leads to a directory that is there.
+        #[cfg(feature = "images")]
+        let leased = crate::image::lease_again(&mut record, &directory)?;
+        // From here on it has the other name. What else is called so follows, or is made to by the next sweep.
+        fs::rename(&self.directory, &directory).map_err(|e| Error::io(directory.display(), &e))?;
+        name.clone_into(&mut record.name);
         record.write(&directory)?;
-        record.base.map_or(Ok(()), |base| ids::release(&self.store, &guard, base, Some(name)))?;
+        #[cfg(feature = "images")]
+        leased.map_or(Ok(()), |(_hold, old)| remove_tree(&old))?;
+        record.follow(&self.store, &guard)?;
         Self::of(&record)
     }
 }
@@ -141,6 +147,21 @@ fn check_pod(name: &str) -> Result<()> {
     }
 }
 
+impl DetachedRecord {
+    /// What others know it by, where that is not its name any more or was lost with the machine's end: the holder of its ids, its run.
+    fn follow(&self, store: &Store, guard: &Guard) -> Result<()> {
+        if let Some(base) = self.base {
+            ids::keep(store, guard, &self.name, base)?;
+        }
+        let state = store.container(&self.id);
+        let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
+        let Some(mut run) = run.filter(|run| run.called() != self.name) else { return Ok(()) };
+        run.called = Some(self.name.clone());
+        names::rename(store, guard, &run)?;
+        run.write(&state)
+    }
+}
+
 /// What was begun and not finished by who was killed, and what was to be removed at its end.
 pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
     let mut errors = Vec::new();
@@ -154,8 +175,8 @@ pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
         };
         if goes {
             errors.extend(take_back(store, guard, &directory, record.as_ref()).err());
-        } else if let Some(DetachedRecord { name, base: Some(base), .. }) = &record {
-            errors.extend(ids::keep(store, guard, name, *base).err());
+        } else if let Some(record) = &record {
+            errors.extend(record.follow(store, guard).err());
         }
     }
     Error::all(errors)
@@ -166,7 +187,7 @@ impl DetachedRecord {
     fn is_over(&self, store: &Store) -> bool {
         self.description.remove_at_end
             && self.state().is_ok_and(|state| state.is_some())
-            && store.is_gone(&self.name)
+            && store.is_gone(&self.id)
     }
 
     /// The same attachment at the address that it had, if another is not asked for.
@@ -183,7 +204,7 @@ fn take_back(store: &Store, guard: &Guard, directory: &Path, record: Option<&Det
         let own = record.scratch.iter().chain(&record.work).chain(&record.image).chain(&record.anonymous);
         let own: Vec<&Recorded> = own.collect();
         errors.extend(sweeps::own(own, record.project));
-        errors.extend(record.base.and_then(|base| ids::release(store, guard, base, None).err()));
+        errors.extend(record.base.and_then(|base| ids::release(store, guard, base).err()));
     }
     Error::all(errors)?;
     remove_tree(&PathBuf::from(directory))

@@ -6,9 +6,11 @@
 //! /var/lib/isolate/detached/NAME/keeper   of its keeper: state, events, log, socket
 //! ```
 //!
-//! What a run of it has besides is in a record of its own, as that of every container: `/run/isolate/containers/NAME`.
+//! What a run of it has besides is in a record of its own, as that of every container, but by its id: `/run/isolate/containers/ID`. So the
+//! name of the directory here is all that its name is, and it has another from one moment to the next.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::attach::Mode;
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mount;
 use crate::parallel;
 use crate::record::Record;
 use crate::recorded::Recorded;
@@ -32,6 +35,7 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DetachedRecord {
     pub version: u32,
+    /// That of its directory, whatever is written here.
     pub name: String,
     /// Twelve digits that no other container has.
     pub id: String,
@@ -47,6 +51,9 @@ pub(crate) struct DetachedRecord {
     /// What its root is an image of,
     #[serde(default)]
     pub source: Option<String>,
+    /// its digest,
+    #[serde(default)]
+    pub digest: Option<String>,
     /// and what keeps that one's layers in their store.
     #[serde(default)]
     pub image: Option<Recorded>,
@@ -87,6 +94,7 @@ impl DetachedRecord {
             description,
             whole: false,
             source: None,
+            digest: None,
             image: None,
             base: None,
             scratch: None,
@@ -118,7 +126,10 @@ impl DetachedRecord {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|e| failed(&e))?,
         };
-        let record: Self = serde_json::from_slice(&text).map_err(|e| failed(&e.into()))?;
+        let mut record: Self = serde_json::from_slice(&text).map_err(|e| failed(&e.into()))?;
+        if let Some(name) = directory.file_name().and_then(OsStr::to_str) {
+            name.clone_into(&mut record.name);
+        }
         match record.version {
             VERSION => Ok(Some(record)),
             other => {
@@ -152,9 +163,12 @@ impl DetachedRecord {
     /// As of a container that is not there: what its next run will be.
     pub(crate) fn as_run(&self) -> Record {
         let description = &self.description;
-        let mut run = Record::new(&self.name, format!("isolate-{}-{}", self.name, self.id));
+        let mut run = Record::new(&self.id, format!("isolate-{}-{}", self.name, self.id));
+        run.called = Some(self.name.clone());
         description.hostname.as_ref().unwrap_or(&self.name).clone_into(&mut run.hostname);
         run.source.clone_from(&self.source);
+        run.digest.clone_from(&self.digest);
+        run.mounts = mount::told(&description.mounts, &self.id);
         run.labels.clone_from(&description.labels);
         run.volumes.clone_from(&self.volumes);
         run.pod.clone_from(&description.pod);
@@ -184,8 +198,23 @@ pub(crate) fn find(name: &str) -> Result<Option<DetachedRecord>> {
 
 /// Those that are there as a whole. A user without a place for them has none.
 pub(crate) fn records() -> Result<Vec<DetachedRecord>> {
-    let all = parallel::map(&directories()?, |path| DetachedRecord::read(path).ok().flatten());
-    Ok(all.into_iter().flatten().filter(|record| record.whole).collect())
+    loop {
+        let paths = directories()?;
+        let read = parallel::map(&paths, |path| DetachedRecord::read(path));
+        let mut all = BTreeMap::new();
+        let mut moved = false;
+        for (path, record) in paths.iter().zip(read) {
+            match record {
+                Ok(Some(record)) if record.whole => _ = all.insert(record.id.clone(), record),
+                // Removed, or called otherwise by now, and perhaps missed so.
+                Ok(None) => moved |= !path.exists(),
+                _ => {}
+            }
+        }
+        if !moved {
+            return Ok(all.into_values().collect());
+        }
+    }
 }
 
 pub(crate) fn directories() -> Result<Vec<PathBuf>> {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use isolate_cgroups::{Cgroup, Limits};
-use isolate_namespaces::{Attachment, Keeper, KeptStatus, Signal, Stdio};
+use isolate_namespaces::{Attachment, Keeper, KeptStatus, Restart, Signal, Stdio};
 
 use super::{Detached, DetachedRecord, lost, outcome};
 use crate::container::{Container, no_group};
@@ -134,9 +134,24 @@ impl Detached {
         record.write(&self.directory)
     }
 
+    pub(super) fn update_restart_now(&self, policy: Restart) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut record = self.record()?;
+        record.description.restart = policy;
+        record.write(&self.directory)?;
+        match self.runs()? {
+            // It may have ended meanwhile.
+            true => self.kept()?.set_restart(policy).map(drop).or_else(|e| match self.runs()? {
+                true => Err(e.into()),
+                false => Ok(()),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// Whether it runs, or waits to be started again: its keeper holds the lock on its run.
     pub(super) fn runs(&self) -> Result<bool> {
-        if !self.store.is_owned(&self.name) {
+        if !self.store.is_owned(&self.id) {
             return Ok(false);
         }
         // One that has ended lets go in a moment; so does one whose start was not finished, by who was killed.
@@ -147,11 +162,11 @@ impl Detached {
     /// Takes back what is left of its last run.
     pub(super) fn tidy(&self) -> Result<()> {
         let begun = Instant::now();
-        while self.store.is_owned(&self.name) && begun.elapsed() < MOMENT {
+        while self.store.is_owned(&self.id) && begun.elapsed() < MOMENT {
             std::thread::sleep(Duration::from_millis(1));
         }
         let guard = self.store.lock()?;
-        let swept = sweep::of(&self.store, &guard, &self.name)?;
+        let swept = sweep::of(&self.store, &guard, &self.id)?;
         if swept {
             // Its keeper and its monitor, if they were this process's children.
             isolate_namespaces::reap_orphans();
@@ -160,7 +175,7 @@ impl Detached {
     }
 
     pub(super) fn group(&self) -> Result<Option<Cgroup>> {
-        let state = self.store.container(&self.name);
+        let state = self.store.container(&self.id);
         let record = crate::record::Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
         match record.map(|record| Cgroup::open(&record.cgroup)) {
             None => Ok(None),

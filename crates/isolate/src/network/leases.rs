@@ -10,6 +10,7 @@ use isolate_netns::Cidr;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::record::{NetworkRecord, Subnet};
+use crate::record::Record;
 use crate::store::make_directory;
 
 /// Leases of one network.
@@ -95,6 +96,14 @@ impl Leases {
         Some(fs::read_link(self.file(address)).ok()?.to_string_lossy().into_owned())
     }
 
+    /// What users know a holder by.
+    pub(crate) fn called(&self, holder: String) -> String {
+        // Of networks/NAME/leases.
+        let state = self.0.ancestors().nth(3).map(|root| root.join("containers").join(&holder));
+        let record = state.and_then(|state| Record::read(&state).ok().flatten());
+        record.map_or(holder, |record| record.called().to_owned())
+    }
+
     fn file(&self, address: IpAddr) -> PathBuf {
         self.0.join(address.to_string())
     }
@@ -116,7 +125,7 @@ impl Leases {
         if self.claim(address, container)? {
             return Ok(address);
         }
-        let holder = self.holder(address).unwrap_or_default();
+        let holder = self.called(self.holder(address).unwrap_or_default());
         Err(Error::new(ErrorKind::InUse, format!("address {address}: container `{holder}` has it")))
     }
 
@@ -152,7 +161,7 @@ impl Leases {
             .all()?
             .into_iter()
             .filter(|(address, _)| subnet.network.contains(*address))
-            .map(|(_, name)| name)
+            .map(|(_, holder)| self.called(holder))
             .collect();
         names.sort();
         names.dedup();

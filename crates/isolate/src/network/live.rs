@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use isolate_namespaces::Namespace;
-use isolate_netns::{Bandwidth, Counted, NetworkNamespace, Problem, Publish};
+use isolate_namespaces::{Kept, Namespace};
+use isolate_netns::{Bandwidth, Counted, NetworkNamespace, Problem, Publish, Reservation};
 
 use crate::attach::{Attach, Mode};
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::{self, Network, Place, PlaceRecord, macvlan, names};
+use crate::parcel;
 use crate::ports;
 
 impl Network {
@@ -84,18 +85,9 @@ impl Container {
     /// [`NotFound`](ErrorKind::NotFound) if it is not published.
     pub fn unpublish(&mut self, publish: impl Into<Publish>) -> Result<()> {
         let publish = publish.into();
-        let taken_back = {
-            let places = self.undo().places();
-            let has =
-                |place: &&Place| place.link.port().is_some_and(|port| port.published().contains(&publish));
-            match places.iter().find(has).and_then(|place| place.link.port()) {
-                Some(port) => port.unpublish(publish).map_err(Error::from),
-                None => Err(Error::new(ErrorKind::NotFound, format!("{publish} is not published"))),
-            }
-        };
-        taken_back.map_err(|e| self.said(e))?;
+        self.unpublish_now(publish).map_err(|e| self.said(e))?;
         self.published_mut().retain(|other| *other != publish);
-        self.write_published().map_err(|e| self.said(e))
+        Ok(())
     }
 
     /// Limits how fast it sends and receives by a network it is on, in place of what was said before.
@@ -258,11 +250,59 @@ impl Container {
                     Ok(one) => published.push(one),
                     Err(e) => {
                         published.iter().for_each(|one| _ = port.unpublish(one));
-                        return Err(ports::explained(e, &one, self.name(), &self.undo().store));
+                        return Err(ports::explained(e, &one, &self.undo().record.name, &self.undo().store));
                     }
                 }
             }
         }
+        self.write_published().map(|()| published)
+    }
+
+    pub(crate) fn unpublish_now(&self, publish: Publish) -> Result<()> {
+        {
+            let places = self.undo().places();
+            let has =
+                |place: &&Place| place.link.port().is_some_and(|port| port.published().contains(&publish));
+            match places.iter().find(has).and_then(|place| place.link.port()) {
+                Some(port) => port.unpublish(publish)?,
+                None => return Err(Error::new(ErrorKind::NotFound, format!("{publish} is not published"))),
+            }
+        }
+        self.write_published()
+    }
+
+    /// The same as [`publish_now`](Self::publish_now) of one that somebody else has started: its keeper holds the claims from here on. One
+    /// that it has already it gives to nobody, and it does again.
+    pub(crate) fn publish_kept(&self, publish: &[Publish], kept: &Kept) -> Result<Vec<Publish>> {
+        let undo = self.undo();
+        let published = {
+            let places = undo.places();
+            let Some(first) = publish.first() else { return Ok(Vec::new()) };
+            let port = network::way_in(&places, first)?;
+            let mut record = undo.read_record()?;
+            let claimed: Vec<Publish> = record.claimed.iter().filter_map(|text| text.parse().ok()).collect();
+            let is_claimed =
+                |one: &&Publish| claimed.iter().any(|other| other.host_side() == one.host_side());
+            let (old, new): (Vec<&Publish>, Vec<&Publish>) = publish.iter().partition(is_claimed);
+            if let Some(taken) =
+                old.iter().find(|one| port.published().iter().any(|other| other.conflicts_with(one)))
+            {
+                let what = format!("host port {} is taken: it is published already", taken.host_side());
+                return Err(Error::new(ErrorKind::InUse, what));
+            }
+            let new: Vec<Publish> = new.into_iter().copied().collect();
+            let claims = ports::reserve(&new, port.addresses().len() > 1, &record.name, &undo.store)?;
+            let all: Vec<_> =
+                old.into_iter().copied().chain(claims.iter().map(Reservation::publish)).collect();
+            record.claimed.extend(claims.iter().map(|claim| claim.publish().to_string()));
+            let sockets: Vec<_> = claims.iter().flat_map(Reservation::fds).collect();
+            let parcel =
+                parcel::of(&sockets).map_err(|e| Error::io("cannot keep the published ports", &e))?;
+            parcel.map_or(Ok(()), |parcel| kept.hold(parcel))?;
+            undo.write_record(&record)?;
+            port.publish_claimed(&all)?;
+            all
+        };
         self.write_published().map(|()| published)
     }
 

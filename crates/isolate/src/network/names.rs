@@ -27,7 +27,7 @@ fn directory(store: &Store, network: &str) -> PathBuf {
 pub(crate) fn join(store: &Store, guard: &Guard, network: &NetworkRecord, container: &Record) -> Result<()> {
     let place = container.places.iter().find(|place| place.network == network.name);
     let Some(place) = place.filter(|_| network.has_names()) else { return Ok(()) };
-    let own = [container.name.as_str(), container.id()].into_iter();
+    let own = [container.called(), container.id()].into_iter();
     // A name of 64 characters is none that can be asked for. An alias is checked when the table is written.
     let own = own.filter(|name| Names::accepts(name)).chain(place.aliases.iter().map(String::as_str));
     let mut names = current(store, network)?;
@@ -36,6 +36,16 @@ pub(crate) fn join(store: &Store, guard: &Guard, network: &NetworkRecord, contai
     ensure_served(store, network)?;
     tell(store, guard, network, &names, Some(&container.name));
     Ok(())
+}
+
+/// The same by the name that it is called by now, on all its networks.
+pub(crate) fn rename(store: &Store, guard: &Guard, container: &Record) -> Result<()> {
+    for place in &container.places {
+        if let Some(network) = NetworkRecord::read(&store.network(&place.network))? {
+            join(store, guard, &network, container)?;
+        }
+    }
+    rewrite(store, container, &container.name)
 }
 
 /// It is found no more.
@@ -116,7 +126,7 @@ pub(crate) fn refresh(store: &Store, _: &Guard, container: &str) -> Result<()> {
     if record.is_pod {
         // Its network is that of its containers.
         let is_on = |member: &Record| {
-            member.pod.as_deref() == Some(container) && member.shares.contains(&Namespace::Net)
+            member.pod.as_deref() == Some(record.called()) && member.shares.contains(&Namespace::Net)
         };
         store.records().iter().filter(|member| is_on(member)).for_each(|member| {
             // One that is just being made or removed has none.
@@ -143,7 +153,7 @@ fn rewrite(store: &Store, record: &Record, container: &str) -> Result<()> {
 /// Its own names and those of its networks.
 pub(crate) fn hosts(store: &Store, record: &Record) -> String {
     let own: Vec<_> = record.places.iter().flat_map(|place| place.addresses.clone()).collect();
-    let mut text = files::hosts(&record.hostname, &record.name, &own);
+    let mut text = files::hosts(&record.hostname, record.called(), &own);
     for place in &record.places {
         let Ok(names) = Names::read(&directory(store, &place.network)) else { continue };
         if names.members().count() > PEERS && !place.macvlan {

@@ -75,7 +75,7 @@ fn described(builder: &ContainerBuilder, runs: bool) -> Result<Cow<'_, Container
 fn find(name: &str) -> Result<(Record, Option<[u32; 2]>)> {
     crate::name::check(name)?;
     let store = Store::open()?;
-    let path = store.container(name);
+    let path = store.container(&super::key(name)?);
     let run = Record::read(&path).map_err(|e| Error::io(path.display(), &e))?;
     let lasting = detached::find(name)?;
     let base = lasting.as_ref().and_then(|pod| pod.base).or(run.as_ref().and_then(|run| run.base));
@@ -133,7 +133,9 @@ impl Member {
         let same = |now: Record| now.cgroup == self.pod.cgroup && super::first_process(&now) == self.pid;
         match now.is_some_and(same) && store.is_owned(name) {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::NotFound, format!("pod `{name}`: it has ended"))),
+            false => {
+                Err(Error::new(ErrorKind::NotFound, format!("pod `{}`: it has ended", self.pod.called())))
+            }
         }
     }
 }

@@ -33,10 +33,7 @@ pub(crate) fn lasting(pod: &str) -> Result<Vec<Detached>> {
 /// Those that somebody owns, as they are written down.
 fn owned(store: &Store, pod: &str) -> Vec<Record> {
     let mut all = store.records();
-    // One that cannot be looked at is taken for one that lasts: that is stopped by its keeper.
-    all.retain(|record| {
-        record.pod.as_deref() == Some(pod) && !detached::is_there(&record.name).unwrap_or(true)
-    });
+    all.retain(|record| record.pod.as_deref() == Some(pod) && record.called.is_none());
     all
 }
 
@@ -101,7 +98,7 @@ fn stop_owned(store: &Store, pod: &str, grace: Option<Duration>) -> Vec<Error> {
 }
 
 fn said(record: &Record, error: Error) -> Error {
-    error.of(format!("container `{}`", record.name))
+    error.of(format!("container `{}`", record.called()))
 }
 
 /// Its first process, by a descriptor that is its own as long as the number is in the group.
@@ -134,8 +131,8 @@ pub(crate) fn take_back(store: &Store, guard: &Guard, pod: &str) -> Vec<Error> {
 
 /// Whether a keeper still has what ran in a pod that is gone. What somebody else owns is left to him.
 pub(crate) fn are_ending(store: &Store) -> bool {
-    let gone = |record: &Record| record.pod.as_ref().is_some_and(|pod| store.is_gone(pod));
-    store.records().iter().any(|record| gone(record) && detached::is_there(&record.name).unwrap_or(false))
+    let gone = |pod: &String| super::key(pod).is_ok_and(|key| store.is_gone(&key));
+    store.records().iter().any(|record| record.called.is_some() && record.pod.as_ref().is_some_and(gone))
 }
 
 /// Their keepers start none of them again: what they would be started in is gone.

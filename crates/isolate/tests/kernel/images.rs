@@ -1,14 +1,17 @@
 //! A container of an image.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use isolate::images::{Digest, Layout, Platform, Reference, Store};
-use isolate::{Container, ErrorKind, Rootfs, UserNamespace};
+use isolate::{Container, Detached, ErrorKind, Rootfs, UserNamespace};
 use serde_json::{Value, json};
 use testkit::{Need, busybox_root, kernel_test, scratch};
+
+use crate::common::until;
 
 fn blob(layout: &Path, bytes: &[u8], media_type: &str) -> Value {
     let digest = Digest::of(bytes);
@@ -178,4 +181,73 @@ fn a_commit_is_the_image_with_what_a_container_changed() {
         assert!(store.verify().unwrap().is_empty());
         remove(&store);
     });
+}
+
+#[test]
+fn a_commit_of_one_that_lasts_has_what_all_its_runs_changed_whether_it_runs_or_not() {
+    kernel_test(&[Need::Root, Need::Overlay, Need::Program("busybox")], || {
+        let place = layout_at(json!({ "Cmd": ["/bin/busybox", "cat", "/runs"], "User": "7:8" }));
+        let store = Store::of_user().unwrap();
+        let script =
+            "echo run >> /runs; test -e /bin/ls && /bin/busybox rm /bin/ls; exec /bin/busybox sleep 1000";
+        let source = format!("oci:{}", place.display());
+        let web = Container::builder()
+            .name("web")
+            .rootfs(Rootfs::image(&source))
+            .user(isolate::User::id(0))
+            .command(["/bin/busybox", "sh", "-c", script])
+            .create()
+            .unwrap();
+        let base = web.image().unwrap().unwrap();
+        let (first, second): (Reference, Reference) =
+            ("local/app:1".parse().unwrap(), "local/app:2".parse().unwrap());
+        let print = |name: &Reference| Container::builder().rootfs(Rootfs::image(name)).output().unwrap();
+        let wait = |web: &Detached, runs: &[u8]| {
+            let there = || Some(()).filter(|()| read(web) == runs && gone(web));
+            assert!(until(Duration::from_secs(60), there).is_some(), "{:?}", web.changes());
+        };
+        web.start().unwrap();
+        wait(&web, b"run\n");
+        let image = web.commit(&first).unwrap();
+        let info = web.inspect().unwrap();
+        assert_eq!((info.image_digest, info.image), (Some(base.digest().to_string()), Some(source)));
+        assert!(image.size() > base.size() && image.created() > base.created());
+        assert_eq!((image.config().user.as_str(), image.digest() == base.digest()), ("7:8", false));
+        assert_eq!(store.image(&first).unwrap().digest(), image.digest());
+        assert_eq!(print(&first).stdout, b"run\n");
+        let web = web.rename("other").unwrap();
+        store.remove(&first).unwrap();
+        store.prune().unwrap();
+        web.restart(Duration::ZERO).unwrap();
+        wait(&web, b"run\nrun\n");
+        web.kill().unwrap();
+        let mut config = image.config().clone();
+        config.command = ["/bin/busybox", "sh", "-c", "cat /runs; test -e /bin/ls || echo gone"]
+            .map(str::to_owned)
+            .to_vec();
+        config.user = String::new();
+        // What its own image is called does not matter: its lease is what keeps it.
+        fs::remove_dir_all(&place).unwrap();
+        assert_eq!(web.commit_with(&second, &config).unwrap().config().user, "");
+        assert_eq!(String::from_utf8_lossy(&print(&second).stdout), "run\nrun\ngone\n");
+        web.remove().unwrap();
+        let other = Container::builder().name("other").command(["/bin/true"]).create().unwrap();
+        assert!(other.image().unwrap().is_none());
+        let error = other.commit(&first).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().matches("`other`").count()), (ErrorKind::Unsupported, 1));
+        other.remove().unwrap();
+        assert!(store.verify().unwrap().is_empty());
+        remove(&store);
+    });
+}
+
+fn read(container: &Detached) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = container.open_file("/runs").map(|mut file| file.read_to_end(&mut bytes));
+    bytes
+}
+
+/// Whether it has taken away a file of its image.
+fn gone(container: &Detached) -> bool {
+    container.changes().unwrap().iter().any(|change| change.to_string() == "D /bin/ls")
 }

@@ -8,10 +8,13 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::attachment::Attachment;
+use super::restart::Restart;
 use super::socket::{self, Packet};
 use super::state::{KeptState, KeptStatus};
 use super::waiter::Waiter;
-use crate::keeper_config::{ASK_ATTACH, ASK_PIDFDS, ASK_RESTART, ASK_STATE, ASK_STOP, ASK_WAIT, REFUSED};
+use crate::keeper_config::{
+    ASK_ATTACH, ASK_HOLD, ASK_PIDFDS, ASK_POLICY, ASK_RESTART, ASK_STATE, ASK_STOP, ASK_WAIT, REFUSED,
+};
 use crate::kernel;
 use crate::signal::Signal;
 use crate::{Error, Result};
@@ -58,7 +61,7 @@ impl Kept {
     /// [`NotFound`](crate::ErrorKind::NotFound): no keeper was ever at work there;
     /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied): another user's.
     pub fn state(&self) -> Result<KeptState> {
-        match self.ask(ASK_STATE)? {
+        match self.ask(&[ASK_STATE])? {
             Some((_, packet)) => parse(&packet.bytes),
             None => self.left(),
         }
@@ -72,7 +75,7 @@ impl Kept {
     ///
     /// As of [`state`](Self::state).
     pub fn pidfds(&self) -> Result<Option<(OwnedFd, OwnedFd)>> {
-        let Some((_, packet)) = self.ask(ASK_PIDFDS)? else { return Ok(None) };
+        let Some((_, packet)) = self.ask(&[ASK_PIDFDS])? else { return Ok(None) };
         let mut descriptors = packet.descriptors.into_iter();
         Ok(descriptors.next().zip(descriptors.next()))
     }
@@ -118,7 +121,7 @@ impl Kept {
     /// As of [`state`](Self::state).
     pub fn waiter(&self) -> Result<Waiter> {
         // Asked first: a keeper that has no place for another client says so here.
-        if let Some((socket, _)) = self.ask(ASK_STATE)? {
+        if let Some((socket, _)) = self.ask(&[ASK_STATE])? {
             match socket::send(&socket, &[&[ASK_WAIT]]) {
                 Err(e) if e.raw_os_error() != Some(libc::EPIPE) => return Err(unreachable(&e)),
                 _ => return Ok(Waiter::new(socket, self.again()?)),
@@ -136,7 +139,7 @@ impl Kept {
     ///
     /// As of [`state`](Self::state).
     pub fn stop_intended(&self) -> Result<KeptState> {
-        match self.ask(ASK_STOP)? {
+        match self.ask(&[ASK_STOP])? {
             Some((_, packet)) => parse(&packet.bytes),
             None => self.left(),
         }
@@ -150,11 +153,40 @@ impl Kept {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput): the keeper has no plan to [replay](crate::Keeper::replay), or the
     /// program has ended for good; and as of [`state`](Self::state).
     pub fn restart_intended(&self) -> Result<KeptState> {
-        match self.ask(ASK_RESTART)? {
+        self.ask_for_restarts(&[ASK_RESTART])
+    }
+
+    fn ask_for_restarts(&self, request: &[u8]) -> Result<KeptState> {
+        match self.ask(request)? {
             Some((_, packet)) if packet.tag == REFUSED => {
                 Err(Error::invalid("the keeper has no plan for a restart"))
             }
             Some((_, packet)) => parse(&packet.bytes),
+            None => Err(Error::invalid("the program has ended for good")),
+        }
+    }
+
+    /// When the program is started again from its next end on, in place of what was [said](crate::Keeper::restart). What waits for its restart
+    /// is started all the same.
+    ///
+    /// # Errors
+    ///
+    /// As of [`restart_intended`](Self::restart_intended).
+    pub fn set_restart(&self, restart: Restart) -> Result<KeptState> {
+        let (kind, most) = restart.to_config();
+        let [a, b, c, d] = most.to_le_bytes();
+        self.ask_for_restarts(&[ASK_POLICY, kind as u8, a, b, c, d])
+    }
+
+    /// Gives the keeper one more descriptor that it keeps open until its end, and does nothing with, as those of
+    /// [`Keeper::hold`](crate::Keeper::hold).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): the program has ended for good; and as of [`state`](Self::state).
+    pub fn hold(&self, descriptor: impl AsFd) -> Result<()> {
+        match self.ask_with(&[ASK_HOLD], &[descriptor.as_fd()])? {
+            Some(_) => Ok(()),
             None => Err(Error::invalid("the program has ended for good")),
         }
     }
@@ -165,7 +197,7 @@ impl Kept {
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput): the program has ended for good; and as of [`state`](Self::state).
     pub fn attach(&self) -> Result<Attachment> {
-        let Some((socket, packet)) = self.ask(ASK_ATTACH)? else {
+        let Some((socket, packet)) = self.ask(&[ASK_ATTACH])? else {
             self.left()?;
             return Err(Error::invalid("the program has ended for good"));
         };
@@ -174,10 +206,14 @@ impl Kept {
     }
 
     /// One request and its answer, and the connection. `None`: there is no keeper any more.
-    fn ask(&self, request: u8) -> Result<Option<(OwnedFd, Packet)>> {
+    fn ask(&self, request: &[u8]) -> Result<Option<(OwnedFd, Packet)>> {
+        self.ask_with(request, &[])
+    }
+
+    fn ask_with(&self, request: &[u8], along: &[BorrowedFd<'_>]) -> Result<Option<(OwnedFd, Packet)>> {
         for _ in 0..TRIES {
             let Some(socket) = socket::connected(self.directory.as_fd())? else { return Ok(None) };
-            if let Some(packet) = socket::ask(&socket, request).map_err(|e| unreachable(&e))? {
+            if let Some(packet) = socket::ask(&socket, request, along).map_err(|e| unreachable(&e))? {
                 return Ok(Some((socket, packet)));
             }
             std::thread::sleep(PAUSE);

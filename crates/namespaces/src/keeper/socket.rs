@@ -11,9 +11,9 @@ use rustix::fs::{AtFlags, Mode, chmodat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags,
-    SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen as listen_at, recvmsg, sendmsg,
-    socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+    listen as listen_at, recvmsg, sendmsg, socket_with,
 };
 
 use crate::keeper_config::{ASK_ATTACH, MOST_CLIENTS, PIECE};
@@ -81,9 +81,19 @@ pub(super) fn connected(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
 
 /// One packet of these parts; EPIPE once the keeper is gone.
 pub(super) fn send(socket: impl AsFd, parts: &[&[u8]]) -> io::Result<()> {
+    send_with(socket, parts, &[])
+}
+
+/// The same, and descriptors come along: one at most.
+fn send_with(socket: impl AsFd, parts: &[&[u8]], along: &[BorrowedFd<'_>]) -> io::Result<()> {
     let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
     loop {
-        match sendmsg(&socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !along.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(along));
+        }
+        match sendmsg(&socket, &parts, &mut ancillary, SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
             // Told once, where the keeper has gone with a packet unread or a connection not taken.
             Err(Errno::CONNRESET) => return Err(Errno::PIPE.into()),
@@ -126,8 +136,8 @@ pub(super) fn receive(socket: impl AsFd, wait: bool) -> io::Result<Option<Packet
 }
 
 /// A request whose answer comes at once; `None` if the keeper has closed the connection.
-pub(super) fn ask(socket: &OwnedFd, request: u8) -> io::Result<Option<Packet>> {
-    match send(socket, &[&[request]]) {
+pub(super) fn ask(socket: &OwnedFd, request: &[u8], along: &[BorrowedFd<'_>]) -> io::Result<Option<Packet>> {
+    match send_with(socket, &[request], along) {
         Err(e) if e.raw_os_error() == Some(libc::EPIPE) => return Ok(None),
         done => done?,
     }
@@ -169,7 +179,7 @@ mod tests {
                 send(&socket, &[&[ASK_STATE]]).unwrap();
             }
             drop(listens);
-            assert!(ask(&socket, ASK_STATE).unwrap().is_none());
+            assert!(ask(&socket, &[ASK_STATE], &[]).unwrap().is_none());
             assert!(connected(directory.as_fd()).unwrap().is_none(), "what it has left is nobody's");
         }
         remove(directory.as_fd());
