@@ -4,6 +4,7 @@ mod arguments;
 mod colour;
 mod exit;
 mod options;
+mod output;
 mod progress;
 mod table;
 mod terminal;

@@ -3,13 +3,14 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
-use isolate::namespaces::Output;
-use isolate::{Attachment, Signal, WindowSize};
+use isolate::namespaces::Output as Told;
+use isolate::{Attachment, Signal, Stream, WindowSize};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::exit::{Failure, Result};
+use crate::output::{Output, Source};
 use crate::verbs::signals::Signals;
 
 /// ^P ^Q, typed one after the other: the person leaves, the program goes on. Docker's.
@@ -31,8 +32,8 @@ pub(crate) struct Session<'a> {
     pub attachment: &'a Attachment,
     /// Whether what is typed here goes there.
     pub input: bool,
-    /// Whether what it writes comes from here, and not from its log.
-    pub output: bool,
+    /// Where what it writes goes, if its log brings that, too; else to standard output and error.
+    pub output: Option<&'a Output>,
     pub signals: &'a Signals,
     /// Passes a signal on.
     pub send: &'a dyn Fn(Signal) -> Result<()>,
@@ -47,6 +48,7 @@ impl Session<'_> {
         };
         self.follow_window()?;
         let mut leaving = Leaving::default();
+        let mut source = self.output.map(Output::source);
         let mut open = self.input;
         loop {
             let stdin = io::stdin();
@@ -63,7 +65,7 @@ impl Session<'_> {
                 Ok(_) => {}
             }
             let ready: Vec<bool> = polls.iter().map(|poll| poll.any().unwrap_or(true)).collect();
-            if ready.first() == Some(&true) && self.receive()? {
+            if ready.first() == Some(&true) && self.receive(&mut source)? {
                 return Ok(Left::Ended);
             }
             if ready.get(1) == Some(&true) {
@@ -86,27 +88,33 @@ impl Session<'_> {
     }
 
     /// Whether that was all.
-    fn receive(&self) -> Result<bool> {
+    fn receive(&self, source: &mut Option<Source<'_>>) -> Result<bool> {
         loop {
-            let (bytes, error) = match self.attachment.try_read() {
-                Ok(Some(Output::Stdout(bytes))) => (bytes, false),
-                Ok(Some(Output::Stderr(bytes))) => (bytes, true),
-                Ok(Some(Output::Lost(count))) if self.output => {
+            let (bytes, stream) = match self.attachment.try_read() {
+                Ok(Some(Told::Stdout(bytes))) => (bytes, Stream::Stdout),
+                Ok(Some(Told::Stderr(bytes))) => (bytes, Stream::Stderr),
+                // From here on its log has it all.
+                Ok(Some(Told::Lost(_))) if self.output.is_some() => {
+                    *source = None;
+                    continue;
+                }
+                Ok(Some(Told::Lost(count))) => {
                     Failure::new(format!(
                         "{count} bytes of output were not read in time, and are in the log alone"
                     ))
                     .tell();
                     continue;
                 }
-                Ok(Some(Output::Ended(_)) | None) => return Ok(true),
+                Ok(Some(Told::Ended(_)) | None) => return Ok(true),
                 Ok(Some(_)) => continue,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e.into()),
             };
-            match (self.output, error) {
-                (false, _) => {}
-                (true, false) => write(io::stdout(), &bytes)?,
-                (true, true) => write(io::stderr(), &bytes)?,
+            match (source.as_mut(), stream) {
+                (Some(source), _) => source.bring(stream, &bytes)?,
+                (None, _) if self.output.is_some() => {}
+                (None, Stream::Stderr) => write(io::stderr(), &bytes)?,
+                (None, _) => write(io::stdout(), &bytes)?,
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Images that are made here.
 
 use std::io::{self, Read, Write};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ use crate::digest::{Digest, Hasher, Hashing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::manifest::{self, MANIFEST};
+use crate::moment;
 use crate::platform::Platform;
 use crate::store::Store;
 
@@ -40,7 +42,7 @@ impl Store {
         let diff_id = self.diff_id(&digest)?;
         let platform = Platform::here();
         let whole = json!({
-            "os": platform.os(), "architecture": platform.architecture(), "config": config::write(config),
+            "created": now(), "os": platform.os(), "architecture": platform.architecture(), "config": config::write(config),
             "rootfs": { "type": "layers", "diff_ids": [diff_id.to_string()] },
             "history": [{ "created_by": "import" }],
         });
@@ -81,6 +83,7 @@ impl Store {
             .push(json!(diff_id.to_string()));
         let all = whole.as_object_mut().ok_or_else(corrupt)?;
         all.insert("config".into(), config::write(config));
+        all.insert("created".into(), now().into());
         if let Some(history) = all.get_mut("history").and_then(Value::as_array_mut) {
             history.push(json!({ "created_by": "commit" }));
         }
@@ -145,6 +148,10 @@ impl Store {
             _ => LAYER.to_owned(),
         })
     }
+}
+
+fn now() -> String {
+    moment::write(SystemTime::now())
 }
 
 /// A layer of Docker's manifest, as one of OCI's.

@@ -1,13 +1,14 @@
 //! What an image says of the program that is to run in it: OCI image-spec, config.md.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use oci_spec::image::ImageConfiguration;
 use serde_json::{Map, Value, json};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::moment;
 
 /// What an image says of the program that is to run in it. Everything is as its author wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,13 +71,20 @@ impl Config {
     }
 }
 
-/// The configuration, and the digest of each layer, uncompressed.
-pub(crate) fn read(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
+/// What a configuration says besides.
+pub(crate) struct Rest {
+    /// The digest of each layer, uncompressed.
+    pub diff_ids: Vec<Digest>,
+    pub created: Option<SystemTime>,
+}
+
+pub(crate) fn read(bytes: &[u8]) -> Result<(Config, Rest)> {
     let wrong = |why: &str| Error::new(ErrorKind::Corrupt, format!("an image's configuration: {why}"));
     let all = ImageConfiguration::from_reader(bytes).map_err(|e| wrong(&e.to_string()))?;
     let diff_ids: Result<_> = all.rootfs().diff_ids().iter().map(|digest| digest.parse::<Digest>()).collect();
     let diff_ids = diff_ids.map_err(|e| wrong(&e.to_string()))?;
-    let Some(said) = all.config() else { return Ok((Config::default(), diff_ids)) };
+    let rest = Rest { diff_ids, created: all.created().as_deref().and_then(moment::read) };
+    let Some(said) = all.config() else { return Ok((Config::default(), rest)) };
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
     let variable = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -96,7 +104,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Config, Vec<Digest>)> {
         labels,
         health_check: health_check(bytes),
     };
-    Ok((config, diff_ids))
+    Ok((config, rest))
 }
 
 /// Docker's own, of which OCI's specification knows nothing.
@@ -181,8 +189,8 @@ mod tests {
                 "architecture": "amd64", "os": "linux", "config": write(&config),
                 "rootfs": { "type": "layers", "diff_ids": [Digest::of(b"").to_string()] },
             });
-            let (again, diff_ids) = read(whole.to_string().as_bytes()).unwrap();
-            assert_eq!((again, diff_ids), (config, vec![Digest::of(b"")]));
+            let (again, rest) = read(whole.to_string().as_bytes()).unwrap();
+            assert_eq!((again, rest.diff_ids), (config, vec![Digest::of(b"")]));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! An image: its configuration, and its layers, unpacked once.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::bounds::Bounds;
 use crate::config::Config;
@@ -13,6 +14,7 @@ use crate::layers::Stack;
 pub struct Image {
     digest: Digest,
     config: Config,
+    created: Option<SystemTime>,
     layers: Vec<Layer>,
 }
 
@@ -26,8 +28,13 @@ pub(crate) struct Layer {
 }
 
 impl Image {
-    pub(crate) fn new(digest: Digest, config: Config, layers: Vec<Layer>) -> Self {
-        Self { digest, config, layers }
+    pub(crate) fn new(
+        digest: Digest,
+        config: Config,
+        created: Option<SystemTime>,
+        layers: Vec<Layer>,
+    ) -> Self {
+        Self { digest, config, created, layers }
     }
 
     /// The digest of its manifest.
@@ -40,6 +47,28 @@ impl Image {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// When it was made, if it says so.
+    #[must_use]
+    pub fn created(&self) -> Option<SystemTime> {
+        self.created
+    }
+
+    /// How many bytes its layers have as they are stored: compressed, as a rule.
+    ///
+    /// ```no_run
+    /// # fn main() -> isolate_images::Result<()> {
+    /// let store = isolate_images::Store::of_user()?;
+    /// for named in store.images()? {
+    ///     let image = store.image(&named.reference)?;
+    ///     println!("{} {} {:?}", named.reference, image.size(), image.created());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size).sum()
     }
 
     /// Unpacks its layers below this directory, which is made if missing, and gives theirs, the bottom one first. One that is there

@@ -17,6 +17,7 @@ mod layout;
 mod load;
 mod lock;
 mod manifest;
+mod moment;
 mod platform;
 #[cfg(feature = "registry")]
 mod pull;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 
-use crate::config;
+use crate::config::{self, Rest};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Layer};
@@ -77,7 +77,7 @@ pub(crate) fn manifest(from: &impl Documents, digest: Digest, bytes: &[u8]) -> R
     let wrong = |why: &str| Error::new(ErrorKind::Corrupt, format!("{}: {digest}: {why}", from.origin()));
     let manifest = ImageManifest::from_reader(bytes).map_err(|e| wrong(&e.to_string()))?;
     let config = from.document(manifest.config())?;
-    let (config, diff_ids) = config::read(&config)?;
+    let (config, Rest { diff_ids, created }) = config::read(&config)?;
     if diff_ids.len() != manifest.layers().len() {
         return Err(wrong("as many layers as its configuration names it has not"));
     }
@@ -86,7 +86,7 @@ pub(crate) fn manifest(from: &impl Documents, digest: Digest, bytes: &[u8]) -> R
         Ok(Layer { file: from.place(&digest), digest, size: layer.size(), diff_id })
     };
     let layers: Result<Vec<Layer>> = manifest.layers().iter().zip(diff_ids).map(layer).collect();
-    Ok(Image::new(digest.clone(), config, layers?))
+    Ok(Image::new(digest.clone(), config, created, layers?))
 }
 
 /// The digest of what a descriptor is of.

@@ -7,7 +7,6 @@ use std::path::Path;
 use isolate_netns::Bandwidth;
 use serde::{Deserialize, Serialize};
 
-use crate::container::Container;
 use crate::network::{DEFAULT, Network};
 use crate::origin::Origin;
 
@@ -104,8 +103,18 @@ impl Attach {
     }
 
     /// The network of another container, as Docker's `--network container:NAME`: the same interfaces, addresses, ports and loopback. The
-    /// other must run when this one starts. With it comes the user namespace of that container, if it has one of its own.
-    pub fn container(other: &Container) -> Self {
+    /// other must run when this one starts. With it comes the user namespace of that container, if it has one of its own. A container that
+    /// lasts can share with another one that does: as long as it runs it stays in the network that it found at its start.
+    ///
+    /// ```no_run
+    /// use isolate::{Attach, Container};
+    /// # fn main() -> isolate::Result<()> {
+    /// let web = Container::open("web")?;
+    /// let proxy = Container::builder().network(Attach::container(&web)).command(["haproxy"]).create()?;
+    /// proxy.start()?; // while `web` runs
+    /// # Ok(()) }
+    /// ```
+    pub fn container(other: impl Into<Origin>) -> Self {
         Self { origin: Some(Origin::container(other)), ..Self::of(Mode::Shared) }
     }
 
@@ -175,7 +184,7 @@ impl Attach {
         self
     }
 
-    /// How fast it sends and receives by this network. [`Container::limit_network`] changes it later. On a macvlan network a start fails
+    /// How fast it sends and receives by this network. [`Container::limit_network`](crate::Container::limit_network) changes it later. On a macvlan network a start fails
     /// with [`Unsupported`](crate::ErrorKind::Unsupported): nothing on the host could hold it.
     ///
     /// ```

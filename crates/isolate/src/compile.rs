@@ -348,13 +348,24 @@ fn namespaces(
         match (kind, builder.origin(kind)) {
             (
                 Namespace::Mount,
-                Some(From::Host | From::Container { .. } | From::Path(_) | From::Descriptor(_)),
+                Some(
+                    From::Host
+                    | From::Container { .. }
+                    | From::Detached(_)
+                    | From::Path(_)
+                    | From::Descriptor(_),
+                ),
             ) => {
                 let what = "the mount namespace: a container's root wants one of its own";
                 return Err(Error::new(ErrorKind::InvalidConfig, what));
             }
             (_, Some(From::Host)) => continue,
-            (_, Some(from @ (From::Container { .. } | From::Path(_) | From::Descriptor(_)))) => {
+            (
+                _,
+                Some(
+                    from @ (From::Container { .. } | From::Detached(_) | From::Path(_) | From::Descriptor(_)),
+                ),
+            ) => {
                 if let Some(namespace) = from.open(kind)? {
                     command.join(namespace);
                 }

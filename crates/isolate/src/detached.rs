@@ -6,9 +6,11 @@ mod make;
 mod network;
 mod record;
 mod run;
+mod share;
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use crate::info::ContainerInfo;
 use crate::name;
 use crate::outcome::{Outcome, Usage};
 use crate::processes::Process;
+use crate::samples::Samples;
 use crate::store::{self, Store};
 
 pub(crate) use inside::View;
@@ -251,6 +254,15 @@ impl Detached {
     /// [`NotFound`](ErrorKind::NotFound) if it does not run.
     pub fn stats(&self) -> Result<Stats> {
         self.running()?.stats()
+    }
+
+    /// The same, now and once each interval until it has ended for good, restarts and all; as [`Container::stats_every`].
+    ///
+    /// # Errors
+    /// As there; [`NotFound`](ErrorKind::NotFound) if it does not run.
+    pub fn stats_every(&self, interval: Duration) -> Result<Samples> {
+        let (view, waiter) = (self.running()?, self.waiter()?);
+        self.said(Samples::new(&self.name, view.group()?, waiter.as_fd(), interval))
     }
 
     /// What runs in it, as [`Container::processes`].

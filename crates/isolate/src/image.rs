@@ -9,6 +9,7 @@ use crate::builder::ContainerBuilder;
 use crate::container::Container;
 use crate::detached::{Detached, DetachedRecord};
 use crate::error::{Error, ErrorKind, Result};
+use crate::recorded::Recorded;
 
 /// The image of a container, and where it is kept.
 #[derive(Clone, Debug)]
@@ -99,12 +100,13 @@ impl Kept {
     }
 }
 
-/// Leases a detached container's image for this directory of it, too. Until the result goes, nothing is pruned.
-pub(crate) fn lease_again(record: &mut DetachedRecord, directory: &Path) -> Result<Option<Hold>> {
+/// Leases a detached container's image for this directory of it, too. Until the result goes, nothing is pruned; with it comes the lease that
+/// it had.
+pub(crate) fn lease_again(record: &mut DetachedRecord, directory: &Path) -> Result<Option<(Hold, Recorded)>> {
     let Some(kept) = Kept::of(record)? else { return Ok(None) };
     let hold = kept.store.hold()?;
-    record.image = Some(kept.lease(directory)?.into());
-    Ok(Some(hold))
+    let old = record.image.replace(kept.lease(directory)?.into());
+    Ok(old.map(|old| (hold, old)))
 }
 
 /// Of a container of [`Rootfs::image`](crate::Rootfs::image).

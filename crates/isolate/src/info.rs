@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::container::Container;
 use crate::detached::{self, DetachedRecord};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mount::MountInfo;
 use crate::name;
 use crate::network::PlaceRecord;
 use crate::outcome::Outcome;
@@ -75,6 +76,8 @@ pub struct ContainerInfo {
     pub command: Vec<OsString>,
     /// What its root is an image of.
     pub image: Option<String>,
+    /// The digest of that image's manifest.
+    pub image_digest: Option<String>,
     /// Its host name.
     pub hostname: String,
     /// Its labels.
@@ -83,6 +86,8 @@ pub struct ContainerInfo {
     pub networks: BTreeMap<String, PlaceInfo>,
     /// Its published ports.
     pub published: Vec<Publish>,
+    /// Its mounts, in the order in which they were said.
+    pub mounts: Vec<MountInfo>,
     /// The volumes that it uses, by name.
     pub volumes: Vec<String>,
     /// Its limits, as they were said; those of a [`Container::update`] that another process made are not here.
@@ -217,6 +222,7 @@ impl ContainerInfo {
             created: record.created,
             command: record.command.clone(),
             image: record.source.clone(),
+            image_digest: record.digest.clone(),
             hostname: record.hostname.clone(),
             labels: record.labels.clone(),
             networks: record
@@ -225,6 +231,7 @@ impl ContainerInfo {
                 .map(|place| (place.network.clone(), PlaceInfo::of(place)))
                 .collect(),
             published: record.published.iter().filter_map(|text| text.parse().ok()).collect(),
+            mounts: record.mounts.clone(),
             volumes: record.volumes.clone(),
             limits: record.limits.clone(),
             cgroup: Some(record.cgroup.clone()),

@@ -61,6 +61,42 @@ enum What {
     Volume(Option<String>, bool),
 }
 
+/// A mount of a container, as any process sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MountInfo {
+    /// What it is.
+    pub kind: MountKind,
+    /// The host's file or directory that is seen there: none of a tmpfs.
+    #[serde(with = "crate::recorded")]
+    pub source: Option<PathBuf>,
+    /// Where it is in the container.
+    #[serde(with = "crate::recorded")]
+    pub target: PathBuf,
+    /// The name of its volume.
+    pub volume: Option<String>,
+    /// What else was said: `ro`, `noexec`, `nonrecursive`, `shared`, `slave`, `size=BYTES`, `nr_inodes=NUMBER`, `mode=OCTAL`.
+    pub options: Vec<String>,
+}
+
+/// What a mount is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind,
+    /// A file system in memory.
+    Tmpfs,
+    /// A [`Volume`](crate::Volume).
+    Volume,
+}
+
+/// Those of a container, by what was said.
+pub(crate) fn told(mounts: &[Mount], id: &str) -> Vec<MountInfo> {
+    mounts.iter().enumerate().map(|(n, mount)| mount.info(id, n)).collect()
+}
+
 /// The size of a tmpfs unless something else is said, and who may write to it: all, as in /tmp.
 const SIZE: Bytes = Bytes::mib(64);
 const MODE: u32 = 0o1777;
@@ -157,6 +193,33 @@ impl Mount {
     pub fn mode(mut self, mode: u32) -> Self {
         self.tmpfs.mode = Some(mode);
         self
+    }
+
+    /// As it is told, as the n-th mount of the container of this id.
+    fn info(&self, id: &str, n: usize) -> MountInfo {
+        let (kind, source, volume) = match &self.what {
+            What::Bind(source) => (MountKind::Bind, Some(source.clone()), None),
+            What::Tmpfs => (MountKind::Tmpfs, None, None),
+            What::Volume(..) => {
+                let volume = self.volume_use(id, n).ok().flatten();
+                let data = volume.as_ref().and_then(|volume| volume.data().ok());
+                (MountKind::Volume, data, volume.map(|volume| volume.name))
+            }
+        };
+        let Tmpfs { size, inodes, mode } = self.tmpfs;
+        let said = |is_said: bool, option: &str| is_said.then(|| option.to_owned());
+        let options = [
+            said(self.read_only, "ro"),
+            said(self.noexec, "noexec"),
+            said(!self.recursive, "nonrecursive"),
+            said(self.propagation == Propagation::Shared, "shared"),
+            said(self.propagation == Propagation::Slave, "slave"),
+            size.map(|size| format!("size={}", size.get())),
+            inodes.map(|inodes| format!("nr_inodes={inodes}")),
+            mode.map(|mode| format!("mode={mode:o}")),
+        ];
+        let options = options.into_iter().flatten().collect();
+        MountInfo { kind, source, target: self.target.clone(), volume, options }
     }
 
     /// The host's file or directory, of a bind.

@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use isolate_netns::{
     Bridge, Cidr, ErrorKind as NetErrorKind, Firewall, MacvlanMode, Port, Publish, Reservation, remove_bridge,
 };
+use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::name;
@@ -75,7 +76,9 @@ pub struct Network {
 }
 
 /// What a network is at the moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// With [serde](https://docs.rs/serde) it can be written, as JSON for one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct NetworkInfo {
     /// Its name.
@@ -101,7 +104,8 @@ pub struct NetworkInfo {
 }
 
 /// What connects a network's containers, as Docker names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NetworkDriver {
     /// A bridge of this host, and NAT.

@@ -9,7 +9,7 @@ use isolate_namespaces::Namespace;
 use serde::{Deserialize, Serialize};
 
 use crate::container::Container;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Where one of a container's namespaces comes from.
 ///
@@ -40,6 +40,8 @@ pub(crate) enum From {
         pid: u32,
         user: Option<[u32; 2]>,
     },
+    /// Of a detached one, by its id: of whichever process it is at a start.
+    Detached(String),
     Path(#[serde(with = "crate::recorded")] PathBuf),
     #[serde(skip)]
     Descriptor(Arc<OwnedFd>),
@@ -56,10 +58,10 @@ impl Origin {
         Self(From::Host)
     }
 
-    /// That of another container, which must run when this one starts. With it comes the user namespace of that container, if it has one
-    /// of its own: it has the rights to the others.
-    pub fn container(other: &Container) -> Self {
-        Self(From::Container { pid: other.pid(), user: other.root_outside() })
+    /// That of another container, a [`Container`] or a [`Detached`](crate::Detached) one, which must run when this one starts. With it comes
+    /// the user namespace of that container, if it has one of its own: it has the rights to the others.
+    pub fn container(other: impl Into<Self>) -> Self {
+        other.into()
     }
 
     /// One by its path: `/proc/PID/ns/NAME`, or a file that it is bound to.
@@ -70,6 +72,12 @@ impl Origin {
     /// One by a descriptor.
     pub fn descriptor(namespace: impl Into<OwnedFd>) -> Self {
         Self(From::Descriptor(Arc::new(namespace.into())))
+    }
+}
+
+impl std::convert::From<&Container> for Origin {
+    fn from(other: &Container) -> Self {
+        Self(From::Container { pid: other.pid(), user: other.root_outside() })
     }
 }
 
@@ -86,6 +94,10 @@ impl From {
             Self::New | Self::Host => return Ok(None),
             Self::Container { pid, .. } => PathBuf::from(format!("/proc/{pid}/ns/{kind}")),
             Self::Path(path) => path.clone(),
+            // Looked up before, where it is to be entered.
+            Self::Detached(id) => {
+                return Err(Error::new(ErrorKind::NotFound, format!("{kind} namespace of container {id}")));
+            }
             Self::Descriptor(fd) => {
                 let copy = fd.try_clone().map_err(|e| Error::io(format!("{kind} namespace"), &e))?;
                 return Ok(Some(copy));

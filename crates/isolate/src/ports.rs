@@ -35,5 +35,7 @@ pub(crate) fn explained(error: isolate_netns::Error, publish: &Publish, name: &s
 fn holder(publish: &Publish, name: &str, store: &Store) -> Option<String> {
     let has = |text: &String| text.parse().is_ok_and(|other| publish.conflicts_with(&other));
     let mut others = store.records().into_iter().filter(|record| record.name != name);
-    others.find(|record| record.published.iter().chain(&record.claimed).any(has)).map(|record| record.called().to_owned())
+    others
+        .find(|record| record.published.iter().chain(&record.claimed).any(has))
+        .map(|record| record.called().to_owned())
 }

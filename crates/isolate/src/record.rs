@@ -11,6 +11,7 @@ use isolate_cgroups::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::mount::MountInfo;
 use crate::mount_points::Made;
 use crate::network::PlaceRecord;
 use crate::recorded::Recorded;
@@ -42,6 +43,9 @@ pub(crate) struct Record {
     /// that image's digest,
     #[serde(default)]
     pub digest: Option<String>,
+    /// its mounts,
+    #[serde(default)]
+    pub mounts: Vec<MountInfo>,
     /// its labels,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -94,6 +98,7 @@ impl Record {
             command: Vec::new(),
             source: None,
             digest: None,
+            mounts: Vec::new(),
             labels: BTreeMap::new(),
             limits: Limits::new(),
             cgroup,

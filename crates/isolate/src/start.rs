@@ -17,6 +17,7 @@ use crate::devices;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::ids;
+use crate::mount;
 use crate::name;
 use crate::network::{self, NetworkRecord, Place, Slot, names};
 use crate::parcel;
@@ -34,6 +35,7 @@ use crate::volume;
 const PIDS: u32 = 4096;
 
 pub(crate) fn plan(builder: &ContainerBuilder, name: &str) -> Result<Plan> {
+    let builder = &*builder.with_processes(None)?;
     #[cfg(feature = "images")]
     let described = crate::image::look(builder)?;
     #[cfg(feature = "images")]
@@ -117,6 +119,7 @@ pub(crate) fn begin(
     before: Option<&DetachedRecord>,
 ) -> Result<Begun> {
     let privileged = is_privileged()?;
+    let builder = &*builder.with_processes(None)?;
     #[cfg(feature = "images")]
     let source = builder.rootfs.source().map(|(source, _)| source.to_owned());
     #[cfg(feature = "images")]
@@ -152,6 +155,7 @@ pub(crate) fn begin(
         record.claimed.clone_from(&record.published);
     }
     record.command.clone_from(&builder.command);
+    record.mounts = mount::told(&builder.mounts, place);
     record.labels.clone_from(&builder.labels);
     record.limits = with_defaults(&builder.limits);
     #[cfg(feature = "images")]

@@ -1,5 +1,5 @@
 //! What the program writes, in the files `log`, `log.1`, …, in the format of Kubernetes' Container Runtime Interface:
-//! `TIME STREAM TAG TEXT`, a line each; tag P: the line goes on in the next of its stream, F: here it ends.
+//! `TIME STREAM TAG TEXT`, a line each; tag P: the line goes on in the next of its stream, or was never ended, F: here it ends.
 
 use crate::call::{self, APPEND, MONOTONIC, Part, REALTIME};
 use crate::config::LINE;
@@ -10,12 +10,10 @@ pub(crate) struct Stream {
     pub fd: i32,
     buffer: [u8; LINE],
     length: usize,
-    /// The line has begun with a P.
-    begun: bool,
 }
 
 impl Stream {
-    pub(crate) const NEW: Self = Self { fd: 0, buffer: [0; LINE], length: 0, begun: false };
+    pub(crate) const NEW: Self = Self { fd: 0, buffer: [0; LINE], length: 0 };
 
     /// Reads what there is; how much, 0 at the end, or an error.
     pub(crate) fn read(&mut self) -> isize {
@@ -85,7 +83,7 @@ impl Log {
         loop {
             let waiting = stream.buffer.get(done..stream.length).unwrap_or(&[]);
             let full = done == 0 && stream.length == LINE;
-            let taken = self.write_lines(waiting, name, full, end, &mut stream.begun);
+            let taken = self.write_lines(waiting, name, full || end);
             if taken == 0 {
                 break;
             }
@@ -97,11 +95,11 @@ impl Log {
     }
 
     /// As many as fit into one write; how many bytes of the program's.
-    fn write_lines(&mut self, bytes: &[u8], name: &[u8], full: bool, end: bool, begun: &mut bool) -> usize {
+    fn write_lines(&mut self, bytes: &[u8], name: &[u8], all: bool) -> usize {
         let time = call::now(REALTIME);
         let (mut whole, mut part) = (Short::new(), Short::new());
         whole.time(time).push(b" ").push(name).push(b" F ");
-        part.time(time).push(b" ").push(name).push(if end { b" F " } else { b" P " });
+        part.time(time).push(b" ").push(name).push(b" P ");
         let mut parts = [Part::NONE; PARTS];
         let (mut lines, mut count, mut taken, mut total) = (0, 0, 0, 0);
         let mut add = |part| {
@@ -121,18 +119,12 @@ impl Log {
             taken += line.len();
             rest = after;
             lines += 1;
-            *begun = false;
         }
-        if lines == 0 && !rest.is_empty() && (full || end) {
+        if lines == 0 && !rest.is_empty() && all {
             add(Part::of(part.bytes()));
             add(Part::of(rest));
             add(Part::of(b"\n"));
             taken = rest.len();
-            *begun = !end;
-        } else if lines == 0 && rest.is_empty() && end && *begun {
-            add(Part::of(whole.bytes()));
-            add(Part::of(b"\n"));
-            *begun = false;
         }
         if count > 0 && !self.append(parts.get(..count).unwrap_or(&[]), total) {
             self.dropped += taken as u64;

@@ -22,6 +22,8 @@ pub(crate) struct Run {
     began: u64,
     /// What the start has used in the child, in µs: user, system.
     used: [u64; 2],
+    /// The start has reported that all but the exec is done.
+    is_ready: bool,
     /// The step that failed, and its errno.
     failed: Report,
     /// Before the next start, in ns.
@@ -49,6 +51,7 @@ impl Run {
         dying: false,
         began: 0,
         used: [0; 2],
+        is_ready: false,
         failed: Report::failed(0, 0),
         delay: 0,
         due: 0,
@@ -116,10 +119,14 @@ impl Keeper {
         self.run.began = call::now(MONOTONIC);
         each(&self.config, self.config.renewed, |number| call::duplicate(pidfd, number, false));
         self.record.pid = pid;
+        self.runs();
     }
 
-    /// Its root is its own, and it is about to be executed: before, nobody enters it.
-    fn ready(&mut self) {
+    /// Once both have come, in whichever order: its pidfd, and that its root is its own. Before, nobody enters it.
+    fn runs(&mut self) {
+        if !self.run.is_ready || self.run.program < 0 {
+            return;
+        }
         self.record.phase = Phase::Running;
         self.record.started = call::now(REALTIME);
         if self.config.check.plan >= 0 {
@@ -144,7 +151,8 @@ impl Keeper {
         let report = Report::from_bytes(&room);
         if report.errno == 0 {
             self.run.used = [report.user_us, report.system_us];
-            self.ready();
+            self.run.is_ready = true;
+            self.runs();
         }
         // READY is overtaken by a failure of the exec after it.
         self.run.failed = report;
@@ -230,6 +238,7 @@ impl Keeper {
         self.record.restarts += 1;
         self.run.failed = Report::failed(0, 0);
         self.run.used = [0; 2];
+        self.run.is_ready = false;
         self.run.began = now;
         match start(&self.config, &self.config.replay, true) {
             Ok(started) => {
@@ -255,6 +264,9 @@ impl Keeper {
         }
         if self.run.control < 0 {
             self.exited();
+        } else if self.run.program >= 0 {
+            // Its monitor tells how it ended.
+            call::kill(self.run.program);
         } else {
             // A start is under way: the lifeline's end is that of the start.
             call::kill(self.run.monitor);

@@ -104,7 +104,7 @@ impl Keeper {
     /// What the program writes to its standard output and error, or to its terminal, goes to the file `log`, in the format
     /// that Kubernetes has for containers: `2016-10-06T00:17:09.669794202Z stdout F text`, a line each, with the time (UTC)
     /// at which it was read. The bytes are the program's. A line of more than 3,072 bytes is in pieces, of which all but
-    /// the last have `P` in place of `F`.
+    /// the last have `P` in place of `F`; so has one that the program has not ended.
     ///
     /// A file that would get larger than `bytes` is renamed to `log.1`, that to `log.2`, and so on, up to `files` in all;
     /// what was in the last one is gone. At least 16 KiB and 1 file, at most 100 files.

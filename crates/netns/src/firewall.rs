@@ -29,6 +29,7 @@ use crate::{Cidr, Error, ErrorKind, Publish, Result};
 /// `accept` in one table does not undo a `drop` in another, and this crate's own table judges those packets. That wants nf_tables, which
 /// `iptables` writes to on most machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Firewall {
     /// [`NfTables`](Self::NfTables) unless the kernel has none, then [`Iptables`](Self::Iptables).

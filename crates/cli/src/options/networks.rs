@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::Args;
-use isolate::{Attach, Bandwidth, ContainerBuilder, Publish};
+use isolate::{Attach, Bandwidth, Container, ContainerBuilder, ErrorKind, Publish};
 
 use crate::exit::{Failure, Result};
 use crate::options::pairs::{list, read, wanted};
@@ -49,18 +49,27 @@ impl On {
     fn attach(&self) -> Result<Attach> {
         match self {
             Self::Network(attach) => Ok(attach.clone()),
-            Self::Container(name) => match find(name)?.pid {
-                Some(pid) => Ok(Attach::path(format!("/proc/{pid}/ns/net"))),
-                None => Err(Failure::new(format!("container `{name}`: it does not run"))),
+            Self::Container(name) => match Container::open(name) {
+                Ok(other) => Ok(Attach::container(&other)),
+                Err(e) if e.kind() == ErrorKind::NotFound => of_owned(name),
+                Err(e) => Err(e.into()),
             },
         }
     }
 }
 
+/// By the number of a process, which may be another's at a later start.
+fn of_owned(name: &str) -> Result<Attach> {
+    match find(name)?.pid {
+        Some(pid) => Ok(Attach::path(format!("/proc/{pid}/ns/net"))),
+        None => Err(Failure::new(format!("container `{name}`: it does not run"))),
+    }
+}
+
 impl NetworkOptions {
-    /// Whether it is on the network of a container.
+    /// Whether it is on the network of a container that does not last.
     pub(crate) fn shares(&self) -> bool {
-        self.networks.iter().any(|on| matches!(on, On::Container(_)))
+        self.networks.iter().any(|on| matches!(on, On::Container(name) if Container::open(name).is_err()))
     }
 
     /// Without a word root's containers are on the default bridge, as Docker's; for others the library decides.

@@ -35,7 +35,7 @@ impl Create {
         }
         if self.container.networks.shares() {
             // By the number of a process, which may be another's at the next start.
-            let what = "a container that lasts cannot share the network of another";
+            let what = "a container that lasts cannot share the network of one that does not";
             return Err(Failure::new(what).hint("run --rm does"));
         }
         let builder = match self.tty {

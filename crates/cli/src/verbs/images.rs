@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
 
 use clap::Args;
-use isolate::{Bytes, Container, State};
 use isolate::images::{Config, Image, Named, Reference, Store};
+use isolate::{Bytes, Container, State};
 
 use crate::exit::{Failure, Result};
 use crate::table::{Format, Table};
+use crate::times;
 use crate::verbs::{each, print, print_each};
 
 /// How many digits of a digest are shown.
@@ -82,10 +84,18 @@ pub(crate) struct Commit {
 
 impl Images {
     pub(crate) fn run(&self) -> Result<()> {
-        let mut table =
-            Table::new([("REPOSITORY", "Repository"), ("TAG", "Tag"), ("IMAGE ID", "ID"), ("", "Digest")]);
+        let mut table = Table::new([
+            ("REPOSITORY", "Repository"),
+            ("TAG", "Tag"),
+            ("IMAGE ID", "ID"),
+            ("CREATED", "CreatedSince"),
+            ("SIZE", "Size"),
+            ("", "CreatedAt"),
+            ("", "Digest"),
+        ]);
         let mut digests = Vec::new();
-        for Named { reference, digest, .. } in Store::of_user()?.images()? {
+        let store = Store::of_user()?;
+        for Named { reference, digest, .. } in store.images()? {
             let repository = repository(&reference);
             if self.repository.as_ref().is_some_and(|wanted| *wanted != repository) {
                 continue;
@@ -93,7 +103,20 @@ impl Images {
             let whole = digest.to_string();
             let id = if self.no_trunc { whole.clone() } else { short(digest.hex()) };
             digests.push(id.clone());
-            table.push([repository, reference.tag().unwrap_or("<none>").to_owned(), id, whole]);
+            // Of one that is not for this machine nothing is known.
+            let image = store.image(&reference).ok();
+            let created = image.as_ref().and_then(Image::created);
+            let seconds =
+                created.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs());
+            table.push([
+                repository,
+                reference.tag().unwrap_or("<none>").to_owned(),
+                id,
+                seconds.map_or_else(|| "-".to_owned(), times::ago),
+                image.map_or_else(|| "-".to_owned(), |image| Bytes::new(image.size()).to_string()),
+                created.map(times::rfc3339).unwrap_or_default(),
+                whole,
+            ]);
         }
         if self.quiet { print_each(digests) } else { table.show(self.format) }
     }

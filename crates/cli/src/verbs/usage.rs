@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use isolate::cgroups::IoStats;
-use isolate::{Bytes, Container, Detached, State, Stats as Numbers};
+use isolate::{Bytes, Container, Detached, Samples, State, Stats as Numbers};
 
 use crate::exit::Result;
 use crate::table::{Format, Table};
@@ -39,13 +39,29 @@ pub(crate) struct Top {
     container: String,
 }
 
+/// One that is looked at, and what it had used when it was looked at last.
+struct Watched {
+    container: Detached,
+    samples: Samples,
+    before: (Numbers, Instant),
+}
+
 impl Stats {
     pub(crate) fn run(&self) -> Result<()> {
         let stays = self.format == Format::Table && !self.no_stream && io::stdout().is_terminal();
+        let mut all = Vec::new();
+        for name in &self.containers {
+            all.extend(Watched::begin(Container::open(name)?)?);
+        }
         loop {
-            let first = self.look()?;
-            let begun = Instant::now();
-            thread::sleep(PAUSE);
+            if self.containers.is_empty() {
+                find_more(&mut all)?;
+            } else if all.is_empty() {
+                return Ok(());
+            }
+            if all.is_empty() {
+                thread::sleep(PAUSE);
+            }
             let mut table = Table::new([
                 ("CONTAINER ID", "ID"),
                 ("NAME", "Name"),
@@ -56,12 +72,15 @@ impl Stats {
                 ("BLOCK I/O", "BlockIO"),
                 ("PIDS", "PIDs"),
             ]);
-            for (container, before) in first {
+            let mut left = Vec::new();
+            for mut one in all {
                 // One that has ended meanwhile is none any more.
-                if let Ok(now) = container.stats() {
-                    table.push(row(&container, &before, &now, begun.elapsed()));
+                if let Some(row) = one.next()? {
+                    table.push(row);
+                    left.push(one);
                 }
             }
+            all = left;
             if stays {
                 // The cursor to the first line, and nothing below it.
                 write!(io::stdout(), "\x1b[H\x1b[J")?;
@@ -72,25 +91,32 @@ impl Stats {
             }
         }
     }
+}
 
-    fn look(&self) -> Result<Vec<(Detached, Numbers)>> {
-        if self.containers.is_empty() {
-            let running = |info: &isolate::ContainerInfo| {
-                info.detached.is_some() && matches!(info.state, State::Running | State::Paused)
-            };
-            let names = Container::list()?.into_iter().filter(running).map(|info| info.name);
-            let open = |name: String| {
-                let container = Container::open(name).ok()?;
-                container.stats().ok().map(|stats| (container, stats))
-            };
-            return Ok(names.filter_map(open).collect());
+/// Those that run and are not looked at yet.
+fn find_more(all: &mut Vec<Watched>) -> Result<()> {
+    for info in Container::list()? {
+        let runs = info.detached.is_some() && matches!(info.state, State::Running | State::Paused);
+        if runs && all.iter().all(|one| one.container.id() != info.id) {
+            // One that ends right now is none.
+            let one = Container::open(info.id).map_err(Into::into).and_then(Watched::begin);
+            all.extend(one.ok().flatten());
         }
-        let open = |name: &String| {
-            let container = Container::open(name)?;
-            let stats = container.stats()?;
-            Ok((container, stats))
-        };
-        self.containers.iter().map(open).collect()
+    }
+    Ok(())
+}
+
+impl Watched {
+    fn begin(container: Detached) -> Result<Option<Self>> {
+        let mut samples = container.stats_every(PAUSE)?;
+        let first = samples.next().transpose()?;
+        Ok(first.map(|first| Self { container, samples, before: (first, Instant::now()) }))
+    }
+
+    fn next(&mut self) -> Result<Option<[String; 8]>> {
+        let Some(now) = self.samples.next().transpose()? else { return Ok(None) };
+        let (before, then) = std::mem::replace(&mut self.before, (now.clone(), Instant::now()));
+        Ok(Some(row(&self.container, &before, &now, then.elapsed())))
     }
 }
 

@@ -57,6 +57,10 @@ fn a_container_is_run_for_itself_and_every_verb_finds_it() {
         assert_eq!(known[0]["detached"]["restart"]["on_failure"]["most"], 3);
         assert_eq!(known[0]["limits"]["memory"], 32 << 20, "what is not said stays");
         assert_eq!(isolate(&["update", "--restart", "no", "web"]).well(), "web\n");
+        let shared = ["create", "--name", "beside", "--network", "container:web", "--rootfs", "host", "true"];
+        isolate(&shared).well();
+        assert_eq!(isolate(&["start", "-a", "beside"]).code, 0);
+        assert_eq!(isolate(&["rm", "beside"]).well(), "beside\n");
         assert_eq!(isolate(&["pause", "web"]).well(), "web\n");
         assert!(state("web").ends_with("(Paused)"), "{}", state("web"));
         assert_eq!(isolate(&["unpause", "web"]).well(), "web\n");

@@ -58,8 +58,17 @@ fn a_running_container_is_connected_and_disconnected() {
         let shared = "run --rm --network container:app --rootfs host busybox ip -4 -o addr";
         let shared = isolate(&shared.split(' ').collect::<Vec<_>>()).well();
         assert!(shared.contains("172.30.8.9/24"), "{shared}");
-        let lasting = isolate(&["run", "-d", "--network", "container:app", "--rootfs", "host", "true"]);
+        let beside = "run -d --name beside --network container:app --rootfs host sleep 100";
+        isolate(&beside.split(' ').collect::<Vec<_>>()).well();
+        let seen = isolate(&["exec", "beside", "busybox", "ip", "-4", "-o", "addr"]).well();
+        assert!(seen.contains("172.30.8.9/24"), "{seen}");
+        assert_eq!(isolate(&["rm", "-f", "beside"]).well(), "beside\n");
+        let own =
+            spawn(&["run", "--rm", "--name", "own", "--network=none", "--rootfs", "host", "sleep", "3"]);
+        until_running("own");
+        let lasting = isolate(&["run", "-d", "--network", "container:own", "--rootfs", "host", "true"]);
         assert!(lasting.failed(125).contains("run --rm"));
+        assert_eq!(end(own).code, 0);
         let twice = isolate(&["network", "connect", "late", "app"]).failed(125);
         assert!(twice.contains("on network `late` already"), "{twice}");
         assert_eq!(isolate(&["network", "disconnect", "late", "app"]).well(), "");

@@ -1,10 +1,41 @@
 //! `run` in the foreground: output, input, exit codes, and what the flags come to inside.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
 
 use testkit::{busybox_root, kernel_test, scratch};
 
-use crate::common::{HERE, NEEDS, end, here, isolate, isolate_given, spawn, until_running};
+use crate::common::{HERE, NEEDS, command, end, here, isolate, isolate_given, lasting, spawn, until_running};
+
+/// Kept, so that its output comes by way of its keeper.
+#[test]
+fn output_in_the_foreground_is_byte_for_byte_and_comes_as_it_is_written() {
+    kernel_test(NEEDS, || {
+        let said = lasting("run --name bytes", "printf 'one\\ntwo'; printf 'wrong' >&2");
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "one\ntwo", "wrong"));
+        let logs = isolate(&["logs", "bytes"]);
+        assert_eq!((logs.out.as_str(), logs.err.as_str()), ("one\ntwo", "wrong"));
+        let script = "printf 'name: '; read name; echo \"<$name>\"";
+        let words = ["run", "-i", "--name", "asks", "--network=none", "--rootfs", "host", "sh", "-c", script];
+        let mut asks = command(&words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut prompt = [0; 6];
+        asks.stdout.as_mut().unwrap().read_exact(&mut prompt).unwrap();
+        assert_eq!(&prompt, b"name: ");
+        asks.stdin.take().unwrap().write_all(b"me\n").unwrap();
+        assert_eq!(asks.wait_with_output().unwrap().stdout, b"<me>\n");
+        // More than is kept for who does not read, of any bytes.
+        let script = "i=0; while [ $i -lt 40 ]; do head -c 200000 /dev/zero; printf '\\377\\n'; i=$((i+1)); done; printf end";
+        let words = ["run", "--name", "much", "--network=none", "--rootfs", "host", "sh", "-c", script];
+        let much = spawn(&words);
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let output = much.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{:?}", output.stderr);
+        let wanted = [[vec![0; 200_000], b"\xff\n".to_vec()].concat().repeat(40), b"end".to_vec()].concat();
+        assert!(output.stdout == wanted, "{} bytes of {}", output.stdout.len(), wanted.len());
+        assert_eq!(isolate(&["rm", "bytes", "asks", "much"]).code, 0);
+    });
+}
 
 #[test]
 fn exit_codes_are_those_that_users_of_docker_know() {

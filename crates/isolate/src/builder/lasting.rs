@@ -111,7 +111,8 @@ impl ContainerBuilder {
         let said =
             self.namespaces.values().chain(self.networks.iter().filter_map(|attach| attach.origin.as_ref()));
         if said.into_iter().any(|origin| of_process(&origin.0)) {
-            return refused("namespaces by descriptor or of a running container", "name them by path");
+            let what = "namespaces by descriptor or of a container that is somebody's own";
+            return refused(what, "name them by path, or share those of another detached one");
         }
         if self.attaches().iter().any(|attach| attach.mode == Mode::Pasta) {
             let what = "a detached container on pasta: nobody would end that";

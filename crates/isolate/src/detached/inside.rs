@@ -58,8 +58,12 @@ impl Detached {
         let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
         let run = run.unwrap_or_else(|| Record::new(&self.id, String::new()));
         let description = &record.description;
+        // What it shares with another it is in itself.
+        let process = seen.as_ref().map_or_else(std::process::id, |(pid, _)| *pid);
+        let description = &*description.with_processes(Some(process))?;
         let compiled = compile::compile(description, &self.name, &record.id, &state, privileged, true)?;
         let root = record.base.map(|base| [base, base]).filter(|_| compiled.decision.is_mapped());
+        let root = root.or(compiled.joined);
         let hostname = description.hostname.as_deref().unwrap_or(&self.name);
         let inside = compiled.inside(description, hostname, root, Vec::new());
         let addresses = run.places.iter().flat_map(|place| place.addresses.clone()).collect();

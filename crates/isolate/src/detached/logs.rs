@@ -33,7 +33,7 @@ pub struct LogLine {
     pub time: SystemTime,
     /// Where it was written to.
     pub stream: Stream,
-    /// What was written: with the newline at its end, unless it is a piece of a line that goes on.
+    /// What was written: with the newline at its end, unless it is a piece of a line that goes on, or was never ended.
     pub bytes: Vec<u8>,
 }
 
@@ -69,7 +69,16 @@ const MOST_FILES: u32 = 100;
 
 impl Logs {
     pub(super) fn new(name: String, directory: PathBuf) -> Self {
-        Self { name, directory, follow: false, tail: None, since: None, until: None, reading: None, failed: false }
+        Self {
+            name,
+            directory,
+            follow: false,
+            tail: None,
+            since: None,
+            until: None,
+            reading: None,
+            failed: false,
+        }
     }
 
     /// Whether to wait for more until it has ended for good. Default: no.

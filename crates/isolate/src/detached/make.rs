@@ -32,7 +32,9 @@ pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached>
     let builder = &*described.builder;
     let store = Store::open()?;
     let id = name::random();
-    let compiled = compile::compile(builder, name, &id, &store.container(&id), privileged, true)?;
+    // Others whose namespaces it shares need not run yet.
+    let shared = builder.with_processes(Some(std::process::id()))?;
+    let compiled = compile::compile(&shared, name, &id, &store.container(&id), privileged, true)?;
     let layout = &compiled.layout;
     let mut record = DetachedRecord::new(name, id, builder.clone());
     record.scratch = layout.directory.clone().map(Into::into);
@@ -112,15 +114,15 @@ impl Detached {
         record.description.hostname.get_or_insert_with(|| self.name.clone());
         record.description.name = Some(name.to_owned());
         record.write(&self.directory)?;
-        let leased = record.image.clone();
         // Of what is killed before its end, one of the two leases leads to a directory that is there.
         #[cfg(feature = "images")]
-        let _hold = crate::image::lease_again(&mut record, &directory)?;
+        let leased = crate::image::lease_again(&mut record, &directory)?;
         // From here on it has the other name. What else is called so follows, or is made to by the next sweep.
         fs::rename(&self.directory, &directory).map_err(|e| Error::io(directory.display(), &e))?;
         name.clone_into(&mut record.name);
         record.write(&directory)?;
-        leased.map_or(Ok(()), |old| remove_tree(&old))?;
+        #[cfg(feature = "images")]
+        leased.map_or(Ok(()), |(_hold, old)| remove_tree(&old))?;
         record.follow(&self.store, &guard)?;
         Self::of(&record)
     }

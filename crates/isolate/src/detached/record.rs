@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mount;
 use crate::record::Record;
 use crate::recorded::Recorded;
 use crate::store;
@@ -152,6 +153,7 @@ impl DetachedRecord {
         description.hostname.as_ref().unwrap_or(&self.name).clone_into(&mut run.hostname);
         run.source.clone_from(&self.source);
         run.digest.clone_from(&self.digest);
+        run.mounts = mount::told(&description.mounts, &self.id);
         run.labels.clone_from(&description.labels);
         run.volumes.clone_from(&self.volumes);
         run.published = description.publish.iter().map(ToString::to_string).collect();

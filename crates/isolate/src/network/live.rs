@@ -281,18 +281,23 @@ impl Container {
             let port = network::way_in(&places, first)?;
             let mut record = undo.read_record()?;
             let claimed: Vec<Publish> = record.claimed.iter().filter_map(|text| text.parse().ok()).collect();
-            let is_claimed = |one: &&Publish| claimed.iter().any(|other| other.host_side() == one.host_side());
+            let is_claimed =
+                |one: &&Publish| claimed.iter().any(|other| other.host_side() == one.host_side());
             let (old, new): (Vec<&Publish>, Vec<&Publish>) = publish.iter().partition(is_claimed);
-            if let Some(taken) = old.iter().find(|one| port.published().iter().any(|other| other.conflicts_with(one))) {
+            if let Some(taken) =
+                old.iter().find(|one| port.published().iter().any(|other| other.conflicts_with(one)))
+            {
                 let what = format!("host port {} is taken: it is published already", taken.host_side());
                 return Err(Error::new(ErrorKind::InUse, what));
             }
             let new: Vec<Publish> = new.into_iter().copied().collect();
             let claims = ports::reserve(&new, port.addresses().len() > 1, &record.name, &undo.store)?;
-            let all: Vec<_> = old.into_iter().copied().chain(claims.iter().map(Reservation::publish)).collect();
+            let all: Vec<_> =
+                old.into_iter().copied().chain(claims.iter().map(Reservation::publish)).collect();
             record.claimed.extend(claims.iter().map(|claim| claim.publish().to_string()));
             let sockets: Vec<_> = claims.iter().flat_map(Reservation::fds).collect();
-            let parcel = parcel::of(&sockets).map_err(|e| Error::io("cannot keep the published ports", &e))?;
+            let parcel =
+                parcel::of(&sockets).map_err(|e| Error::io("cannot keep the published ports", &e))?;
             parcel.map_or(Ok(()), |parcel| kept.hold(parcel))?;
             undo.write_record(&record)?;
             port.publish_claimed(&all)?;

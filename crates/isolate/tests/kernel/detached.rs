@@ -3,6 +3,7 @@
 mod output;
 mod ports;
 mod rename;
+mod samples;
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use isolate::{Attach, Bytes, Container, ContainerInfo, ErrorKind, Limits, Network, State};
+use isolate::{Attach, Bytes, Container, ContainerInfo, ErrorKind, Limits, Mount, MountKind, Network, State};
 use testkit::kernel_test;
 
 use crate::common::{NEEDS, NET, sh};
@@ -29,6 +29,9 @@ fn what_a_container_is_can_be_read_by_its_name() {
             .publish((9000, 8080))
             .limits(Limits::new().memory(Bytes::mib(64)))
             .label("tier", "web")
+            .mount(Mount::bind("/usr", "/in").read_only().noexec())
+            .mount(Mount::tmpfs("/t").size(Bytes::mib(1)).mode(0o700))
+            .mount(Mount::volume("data", "/data"))
             .start()
             .unwrap();
         let info = container.inspect().unwrap();
@@ -41,6 +44,21 @@ fn what_a_container_is_can_be_read_by_its_name() {
         let place = &info.networks["web"];
         assert_eq!((place.interface.as_str(), &place.aliases), ("eth0", &vec!["db".to_owned()]));
         assert_eq!(place.addresses, container.addresses());
+        let [bind, tmpfs, volume] = &info.mounts[..] else { panic!("{:?}", info.mounts) };
+        assert_eq!((bind.kind, bind.source.as_deref()), (MountKind::Bind, Some("/usr".as_ref())));
+        assert_eq!(
+            (bind.target.as_path(), &bind.options[..]),
+            ("/in".as_ref(), &["ro", "noexec"].map(str::to_owned)[..])
+        );
+        assert_eq!((tmpfs.kind, &tmpfs.source), (MountKind::Tmpfs, &None));
+        assert_eq!(tmpfs.options, ["size=1048576", "mode=700"]);
+        assert_eq!((volume.kind, volume.volume.as_deref()), (MountKind::Volume, Some("data")));
+        assert_eq!(volume.source, Some(isolate::Volume::open("data").unwrap().path()));
+        let json = serde_json::to_value(web.inspect().unwrap()).unwrap();
+        assert_eq!(
+            (&json["driver"], &json["containers"]["sn1"]),
+            (&"bridge".into(), &serde_json::to_value(container.addresses()).unwrap())
+        );
         let json: serde_json::Value = serde_json::to_value(&info).unwrap();
         assert_eq!(json["state"], "running");
         assert_eq!(json["limits"]["memory"], 64 << 20);
@@ -52,6 +70,7 @@ fn what_a_container_is_can_be_read_by_its_name() {
         let error = Container::find("sn1").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.to_string(), "container `sn1`: there is none of that name");
+        isolate::Volume::open("data").unwrap().remove().unwrap();
     });
 }
 

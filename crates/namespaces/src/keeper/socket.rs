@@ -11,9 +11,9 @@ use rustix::fs::{AtFlags, Mode, chmodat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen as listen_at, recvmsg, sendmsg,
-    socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+    listen as listen_at, recvmsg, sendmsg, socket_with,
 };
 
 use crate::keeper_config::{ASK_ATTACH, MOST_CLIENTS, PIECE};
@@ -136,11 +136,7 @@ pub(super) fn receive(socket: impl AsFd, wait: bool) -> io::Result<Option<Packet
 }
 
 /// A request whose answer comes at once; `None` if the keeper has closed the connection.
-pub(super) fn ask(
-    socket: &OwnedFd,
-    request: &[u8],
-    along: &[BorrowedFd<'_>],
-) -> io::Result<Option<Packet>> {
+pub(super) fn ask(socket: &OwnedFd, request: &[u8], along: &[BorrowedFd<'_>]) -> io::Result<Option<Packet>> {
     match send_with(socket, &[request], along) {
         Err(e) if e.raw_os_error() == Some(libc::EPIPE) => return Ok(None),
         done => done?,

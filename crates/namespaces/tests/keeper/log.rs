@@ -38,7 +38,7 @@ fn both_streams_are_in_the_log_with_the_time_of_each_line() {
         child.hand_over(&place.keeper().log(1 << 20, 2)).unwrap();
         assert!(place.wait().success());
         let streams = streams(&fs::read(place.0.join("log")).unwrap());
-        assert_eq!(streams["stdout"], b"one\n\nthree\n", "a line that is not ended is ended by the end");
+        assert_eq!(streams["stdout"], b"one\n\nthree", "a line that is not ended stays so");
         assert_eq!(streams["stderr"], b"two\n");
         let log = place.text("log");
         let date = sh("date -u +%Y-%m-%d").output().unwrap().stdout;

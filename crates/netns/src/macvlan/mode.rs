@@ -20,6 +20,7 @@ use crate::{Error, Result};
 /// # Ok::<(), isolate_netns::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum MacvlanMode {
     /// They reach one another, within the kernel.

@@ -81,7 +81,7 @@ fn its_log_can_be_followed_and_cut() {
         });
         std::thread::sleep(Duration::from_millis(100));
         printed_in(&count, "touch /tmp/go");
-        assert_eq!(follower.join().unwrap(), [&b"3\n"[..], b"4\n", b"5\n"]);
+        assert_eq!(follower.join().unwrap(), [&b"3\n"[..], b"4\n", b"5"]);
         count.remove().unwrap();
     });
 }

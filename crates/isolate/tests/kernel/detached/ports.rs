@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use isolate::{Attach, Container, Detached, ErrorKind, Network, Publish, Restart, Signal};
 use testkit::kernel_test;
 
-use super::{GRACE, created, patience};
-use crate::common::{NET, OnDisk, SERVER, get, idle, until, wait_for};
+use super::{GRACE, created, patience, printed_in};
+use crate::common::{NET, OnDisk, SERVER, get, idle, tried, until, wait_for};
 
 fn at(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
@@ -49,7 +49,9 @@ fn a_port_is_published_and_taken_back_while_it_runs_and_for_its_later_starts() {
         drop(squatter);
 
         web.signal(Signal::KILL).unwrap();
-        assert!(until(patience(), || (web.inspect().unwrap().detached?.restarts == 1).then_some(())).is_some());
+        assert!(
+            until(patience(), || (web.inspect().unwrap().detached?.restarts == 1).then_some(())).is_some()
+        );
         wait_for(at(9001));
         web.unpublish((9000, 8080)).unwrap();
         web.unpublish(Publish::tcp(9100, 8080).range(2)).unwrap();
@@ -75,6 +77,52 @@ fn a_port_is_published_and_taken_back_while_it_runs_and_for_its_later_starts() {
         assert_eq!(published(&web), ["9002:8080/tcp"]);
         web.remove_by_force().unwrap();
         net.remove().unwrap();
+    });
+}
+
+#[test]
+fn one_shares_the_network_of_another_that_lasts_as_it_is_at_each_start() {
+    kernel_test(NET, || {
+        let disk = OnDisk::root();
+        let web = created(disk.sh(SERVER).name("web").publish((9000, 8080)).restart(Restart::Always));
+        let reader = |name: &str| disk.sh("exec sleep 1000").name(name).network(Attach::container(&web));
+        let beside = created(reader("beside").restart(Restart::Always));
+        let error = beside.start().unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::NotFound && error.to_string().contains("container `web`"),
+            "{error}"
+        );
+        web.start().unwrap();
+        wait_for(at(9000));
+        beside.start().unwrap();
+        let network = |container: &Detached| printed_in(container, "readlink /proc/self/ns/net");
+        let page = |container: &Detached| {
+            printed_in(container, "busybox wget -q -O - http://127.0.0.1:8080/index.html")
+        };
+        assert_eq!((network(&beside), page(&beside).as_str()), (network(&web), "hello\n"));
+        // So does one of ones own.
+        let own = reader("own").start().unwrap();
+        assert_eq!(tried(&own, "readlink /proc/self/ns/net").unwrap(), network(&web));
+        own.remove().unwrap();
+        // Its keeper starts it again there, also while the other does not run, and it can be entered.
+        beside.signal(Signal::KILL).unwrap();
+        let again = || (beside.inspect().unwrap().detached?.restarts == 1).then_some(());
+        assert!(until(patience(), again).is_some());
+        assert!(until(patience(), || beside.exec("true").is_ok().then_some(())).is_some());
+        let before = network(&web);
+        assert_eq!(network(&beside), before);
+        let web = web.rename("renamed").unwrap();
+        web.stop(GRACE).unwrap();
+        assert_eq!(network(&beside), before);
+        web.start().unwrap();
+        wait_for(at(9000));
+        beside.restart(std::time::Duration::ZERO).unwrap();
+        assert_eq!((network(&beside), page(&beside).as_str()), (network(&web), "hello\n"));
+        web.remove_by_force().unwrap();
+        beside.stop(std::time::Duration::ZERO).unwrap();
+        let error = beside.start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        beside.remove().unwrap();
     });
 }
 

@@ -38,7 +38,10 @@ fn while_it_runs_its_neighbours_find_it_by_its_new_name_and_its_keeper_starts_it
         assert_eq!(Container::find(&id).unwrap_err().kind(), ErrorKind::NotFound, "it is no name");
         let names: Vec<_> = Container::list().unwrap().into_iter().map(|info| info.name).collect();
         assert_eq!(names, ["near", "new"]);
-        assert_eq!((net.resolve("new").unwrap(), net.resolve("www").unwrap()), (vec![address], vec![address]));
+        assert_eq!(
+            (net.resolve("new").unwrap(), net.resolve("www").unwrap()),
+            (vec![address], vec![address])
+        );
         assert!(net.resolve("old").unwrap().is_empty());
         assert_eq!(net.inspect().unwrap().containers["new"], [address]);
         let hosts = tried(&near, "cat /etc/hosts").unwrap();
@@ -121,7 +124,8 @@ fn whoever_is_killed_that_renames_it_it_has_one_name_and_all_else_follows() {
             let other = if name == "one" { "two" } else { "one" };
             assert_eq!((net.resolve(&name).unwrap(), net.resolve(other).unwrap()), (vec![address], vec![]));
             let hosts = printed_in(&now, "cat /etc/hosts");
-            let wanted = if name == "one" { format!("{address} one\n") } else { format!("{address} one two\n") };
+            let wanted =
+                if name == "one" { format!("{address} one\n") } else { format!("{address} one two\n") };
             assert!(hosts.contains(&wanted), "{hosts}");
             let ids = fs::read_dir("/run/isolate/ids").unwrap().flatten();
             let ids: Vec<_> = ids.map(|lease| fs::read_link(lease.path()).unwrap()).collect();
