@@ -1,51 +1,59 @@
-//! A test fixture: a service in a container, on a port that the kernel picks, for as long as a test lasts.
-use std::io::{Read, Write};
+//! A test fixture: a web server in a container, on a port of the host that the kernel picks.
+use std::error::Error;
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use isolate::{Container, Publish};
+use isolate::{Container, Publish, Rootfs};
 
-/// Dropping it takes everything back, also when the test panics.
 struct Service {
     container: Container,
+    port: u16,
 }
 
 impl Service {
-    fn start() -> isolate::Result<Self> {
-        let server =
-            "mkdir /tmp/www; echo fixture > /tmp/www/index.html; exec busybox httpd -f -p 8080 -h /tmp/www";
-        let port = Publish::tcp(0, 8080).on(Ipv4Addr::LOCALHOST); // 0: any that is free
-        let container = Container::builder().publish(port).command(["/bin/sh", "-c", server]).start()?;
-        Ok(Self { container })
-    }
-
-    fn port(&self) -> u16 {
-        self.container.published()[0].host_port()
-    }
-
-    fn get(&self) -> std::io::Result<String> {
-        let begun = Instant::now();
-        loop {
-            let mut text = String::new();
-            let asked = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).and_then(|mut stream| {
-                stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n")?;
-                stream.read_to_string(&mut text)
-            });
-            match asked {
-                Ok(length) if length > 0 => return Ok(text),
-                Err(error) if begun.elapsed() > Duration::from_secs(10) => return Err(error),
-                _ => std::thread::sleep(Duration::from_millis(10)),
+    fn start(page: &str) -> Result<Service, Box<dyn Error>> {
+        let container = Container::builder()
+            .rootfs(Rootfs::host())
+            .env("PAGE", page)
+            .publish(Publish::tcp(0, 8080).on(Ipv4Addr::LOCALHOST))
+            .command(["sh", "-c", "echo \"$PAGE\" >/tmp/index.html; busybox httpd -f -p 8080 -h /tmp"])
+            .start()?;
+        let mut service = Service { port: container.published()[0].host_port(), container };
+        let until = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = service.get("/") {
+            if service.container.try_wait()?.is_some() || Instant::now() > until {
+                return Err(format!("no answer: {error}").into());
             }
+            thread::sleep(Duration::from_millis(20));
         }
+        Ok(service)
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        std::io::read_to_string(stream)
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Two tests at once do not get in each other's way.
-    let services = [Service::start()?, Service::start()?];
-    assert_ne!(services[0].port(), services[1].port());
-    for service in &services {
-        println!("on port {}: {}", service.port(), service.get()?.lines().last().unwrap_or_default());
+impl Drop for Service {
+    fn drop(&mut self) {
+        // The container's own drop removes it.
+        println!("stopped: {:?}", self.container.stop(Duration::from_secs(1)));
     }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let service = Service::start("it works")?;
+    println!("{}", service.get("/")?);
+    let port = service.port;
+    // A test that fails takes its service along.
+    let test = thread::spawn(move || assert!(service.get("/").is_err(), "as intended"));
+    println!("the test failed: {}", test.join().is_err());
+    let free = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err();
+    println!("port {port} is free: {free}; left: {:?}", Container::list()?);
     Ok(())
 }

@@ -1,56 +1,58 @@
-//! A job runner: each job in a container of its own, two at a time, with limits and a timeout; their output is collected.
-use std::sync::Mutex;
+//! Runs jobs in containers with limits and a timeout, at most two at a time.
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use isolate::{Bytes, Container, Limits, Outcome};
+use isolate::{Bytes, Container, Limits, Outcome, Rootfs, Run, Stdio};
 
-struct Job {
-    name: &'static str,
-    script: &'static str,
-}
-
-const JOBS: [Job; 4] = [
-    Job {
-        name: "build",
-        script: "echo compiling; mkdir /tmp/out; echo binary > /tmp/out/app; cat /tmp/out/app",
-    },
-    Job { name: "test", script: "echo 'one test failed' >&2; exit 1" },
-    Job { name: "hang", script: "echo waiting; sleep 1000" },
-    Job { name: "leak", script: "x=0123456789abcdef; while :; do x=$x$x; done" },
+const JOBS: [(&str, &str); 7] = [
+    ("greet", "echo hello from $HOSTNAME; echo and an error >&2"),
+    ("code", "echo going to fail; exit 7"),
+    ("hungry", "x=1234567890; while :; do x=$x$x; done"),
+    ("hungry-child", "tail /dev/zero; echo tail gave $?"),
+    ("slow", "echo begun; sleep 60"),
+    ("signal", "kill -SEGV $$"),
+    ("missing", "no-such-program"),
 ];
 
-fn main() -> isolate::Result<()> {
-    let waiting = Mutex::new(JOBS.iter());
-    std::thread::scope(|scope| {
-        let work = || -> isolate::Result<()> {
-            loop {
-                // Not in the loop's condition: the lock would be held while the job runs.
-                let next = waiting.lock().map(|mut jobs| jobs.next()).unwrap_or(None);
-                let Some(job) = next else { return Ok(()) };
-                run(job)?;
-            }
-        };
-        let workers = [scope.spawn(work), scope.spawn(work)];
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or(Ok(())))
-    })
+fn run(command: &str) -> isolate::Result<Run> {
+    Container::builder()
+        .rootfs(Rootfs::host())
+        .limits(Limits::new().memory(Bytes::mib(64)).cpus(0.5).pids(32))
+        .timeout(Duration::from_secs(3))
+        .stdin(Stdio::null())
+        .command(["sh", "-c", command])
+        .run()
 }
 
-fn run(job: &Job) -> isolate::Result<()> {
-    let run = Container::builder()
-        .limits(Limits::new().memory(Bytes::mib(64)).cpus(1.0).pids(64))
-        .timeout(Duration::from_secs(2))
-        .command(["/bin/sh", "-c", job.script])
-        .run()?;
-    let verdict = match run.outcome {
-        Outcome::Exited(0) => "succeeded".to_owned(),
-        other => format!("failed: {other}"),
+fn tell(name: &str, run: &Run) -> std::io::Result<()> {
+    let what = match run.outcome {
+        Outcome::Exited(code) => format!("exit code {code}"),
+        Outcome::OutOfMemory => "killed for memory".into(),
+        Outcome::TimedOut => "timed out".into(),
+        other => other.to_string(),
     };
-    let text = [run.stdout, run.stderr].concat();
-    println!(
-        "{}: {verdict}, after {:?}\n{}",
-        job.name,
-        run.usage.wall,
-        String::from_utf8_lossy(&text).trim_end()
-    );
-    Ok(())
+    let mut out = stdout().lock();
+    writeln!(out, "{name}: {what}, {:.2?}, peak {:?}", run.usage.wall, run.usage.peak_memory)?;
+    out.write_all(&[&*run.stdout, &*run.stderr].concat())
+}
+
+fn main() -> ExitCode {
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some((name, command)) = JOBS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let success = match run(command) {
+                Ok(run) => tell(name, &run).is_ok() && run.outcome.success(),
+                Err(error) => {
+                    println!("{name}: not run: {error:?}");
+                    false
+                }
+            };
+            failed.fetch_add(usize::from(!success), Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(work))));
+    ExitCode::from(u8::from(failed.into_inner() > 0))
 }

@@ -214,7 +214,9 @@ impl ContainerBuilder {
 
     /// A port of the host that leads to one of the container's: `(9000, 8080)` is host first, as in `-p 9000:8080`. A
     /// [range](Publish::range) is several. Of several networks it leads to the one with the container's default route, among those that are
-    /// bridges: by a [macvlan](crate::NetworkBuilder::macvlan) alone nothing is published.
+    /// bridges: by a [macvlan](crate::NetworkBuilder::macvlan) alone nothing is published. Port 0 of the host is one that is free, and
+    /// [`Container::published`](crate::Container::published) tells which; not on [pasta](Attach::pasta). Until the program listens, connections
+    /// to it are refused.
     pub fn publish(mut self, publish: impl Into<Publish>) -> Self {
         let publish = publish.into();
         match publish.count() {
@@ -225,19 +227,20 @@ impl ContainerBuilder {
         self
     }
 
-    /// Standard input. Default: inherited; `/dev/null` for [`output`](Self::output).
+    /// Standard input. Default: inherited; `/dev/null` for [`output`](Self::output) and [`run`](Self::run). For those two, what is to be read is
+    /// in a file, or is written to a pipe ([`std::io::pipe`]) on another thread.
     pub fn stdin(mut self, from: impl Into<Stdio>) -> Self {
         self.stdio[0] = Some(from.into());
         self
     }
 
-    /// Standard output. Default: inherited; a pipe for [`output`](Self::output).
+    /// Standard output. Default: inherited; a pipe for [`output`](Self::output) and [`run`](Self::run).
     pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
         self.stdio[1] = Some(to.into());
         self
     }
 
-    /// Standard error. Default: inherited; a pipe for [`output`](Self::output).
+    /// Standard error. Default: inherited; a pipe for [`output`](Self::output) and [`run`](Self::run).
     pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
         self.stdio[2] = Some(to.into());
         self
@@ -257,7 +260,8 @@ impl ContainerBuilder {
     /// `catatonit`, `s6-svscan`, `runit`, `docker-init`) or the pid namespace is not a new one.
     ///
     /// Since most programs are none: as process 1 they get no signal that they have no handler for, so that a shell or `sleep` cannot
-    /// be stopped but by SIGKILL, and they leave zombies of what was executed beside them. It costs 20 KiB and a tenth of a millisecond.
+    /// be stopped but by SIGKILL, and they leave zombies of what was executed beside them. It costs 20 KiB, a tenth of a millisecond, and one
+    /// of the processes that the limits allow.
     pub fn init(mut self, init: bool) -> Self {
         self.init = Some(init);
         self
@@ -275,8 +279,9 @@ impl ContainerBuilder {
         self
     }
 
-    /// Kills it when it has run for this long. Its monitor does, whatever the caller does meanwhile, and
-    /// [`Outcome`](crate::Outcome) tells.
+    /// Kills it when it has run for this long, by the clock and not by the processor's time. Its monitor does, whatever the caller does
+    /// meanwhile, and [`Outcome`](crate::Outcome) tells. Processor time is in [`Usage`](crate::Usage), and
+    /// [`ulimit`](Self::ulimit) bounds that of each process.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -352,7 +357,8 @@ impl ContainerBuilder {
         Ok(status)
     }
 
-    /// Starts it, collects what it writes, waits for its end, and removes it.
+    /// Starts it, collects what it writes, waits for its end, and removes it. All that it writes is kept in the caller's memory: of a program
+    /// that is not trusted, let a file have it ([`stdout`](Self::stdout)), and bound that by [`ulimit`](Self::ulimit).
     pub fn output(mut self) -> Result<Output> {
         self.collect_output();
         let mut container = self.start()?;
@@ -361,7 +367,7 @@ impl ContainerBuilder {
         Ok(output)
     }
 
-    /// As a judge needs it: starts it, collects what it writes, waits for its end, and removes it. How it ended is a value, also where
+    /// As a judge needs it: starts it, collects what it writes as [`output`](Self::output) does, waits for its end, and removes it. How it ended is a value, also where
     /// it was killed before its program ran; what could not be set up is an error.
     ///
     /// ```no_run

@@ -207,7 +207,8 @@ impl Container {
     }
 
     /// What it has used, the whole tree of its processes, once [`wait`](Self::wait) or one of its kind has given a status; before that,
-    /// all but the wall time is what it has used so far. What its start took does not count.
+    /// all but the wall time and the largest resident set is what it has used so far. What its start took does not count, but for some part of
+    /// a millisecond of processor time.
     pub fn usage(&self) -> Result<Usage> {
         let of_child = self.child().usage().unwrap_or_default();
         let mut usage = Usage {
@@ -216,6 +217,7 @@ impl Container {
             wall: of_child.wall,
             peak_memory: None,
             max_rss: Bytes::new(of_child.max_rss),
+            oom_kills: 0,
         };
         if let Some(cgroup) = &self.undo.cgroup {
             let stats = cgroup.stats().map_err(|e| self.said(e))?;
@@ -223,6 +225,7 @@ impl Container {
             usage.user = stats.cpu.user.saturating_sub(user);
             usage.system = stats.cpu.system.saturating_sub(system);
             usage.peak_memory = stats.memory.peak;
+            usage.oom_kills = stats.memory.oom_kills.unwrap_or(0);
         }
         Ok(usage)
     }
@@ -243,7 +246,8 @@ impl Container {
         self.child_mut().wait_timeout(timeout).map_err(|e| self.said(e))
     }
 
-    /// Collects what it writes to its pipes, and waits for its end.
+    /// Collects what it writes to its pipes, all of it in the caller's memory, and waits for its end. Closes [`stdin`](Self::stdin) first: who
+    /// has much to say to it says it on another thread.
     pub fn wait_with_output(&mut self) -> Result<Output> {
         drop(self.stdin.take());
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());

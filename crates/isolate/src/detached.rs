@@ -423,5 +423,6 @@ fn usage(state: &KeptState) -> Usage {
         wall: state.ended.and_then(|end| end.duration_since(state.started).ok()).unwrap_or_default(),
         peak_memory: None,
         max_rss: isolate_cgroups::Bytes::new(state.max_rss),
+        oom_kills: state.oom_kills,
     }
 }

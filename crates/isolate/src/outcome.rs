@@ -18,7 +18,9 @@ pub enum Outcome {
     Exited(i32),
     /// By this signal, real-time ones included.
     Signaled(Signal),
-    /// The kernel killed it because memory ran out: its [limit](isolate_cgroups::Limits::memory), or the machine's.
+    /// The kernel killed it because memory ran out: its [limit](isolate_cgroups::Limits::memory), or the machine's. Also where it was a child
+    /// of a shell that passed that on with code 137. Where the program went on without such a child, [`Usage::oom_kills`] tells, and with
+    /// [`Limits::oom_group`](isolate_cgroups::Limits::oom_group) none goes on.
     OutOfMemory,
     /// It was killed because its [time](crate::ContainerBuilder::timeout) was over.
     TimedOut,
@@ -81,8 +83,18 @@ pub struct Usage {
     /// The most memory that was in use at once, file cache and kernel memory included: `memory.peak` of cgroup v2 (Linux 5.19), or
     /// `memory.max_usage_in_bytes` of cgroup v1. `None` where neither is kept.
     pub peak_memory: Option<Bytes>,
-    /// The largest resident set of a single process.
+    /// The largest resident set of a single process: with pages of files, also those that others had in memory before. 0 as long as it runs.
     pub max_rss: Bytes,
+    /// How many processes of it the kernel has killed because memory ran out; 0 also where nobody counts them.
+    pub oom_kills: u64,
+}
+
+impl Usage {
+    /// Processor time in all.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        self.user + self.system
+    }
 }
 
 /// A whole run: how it ended, what it used, what it wrote.

@@ -75,6 +75,10 @@ impl Rootfs {
     /// The host's own programs, copy-on-write: `/usr`, `/opt` and what they need at the top level, and of `/etc` what
     /// everybody may read. Nothing else of the host is there, neither `/home` and `/root` nor `/srv`, `/var`, `/run`, `/tmp`
     /// or another mount, unless [`with`](Self::with) names it. Nothing that the container writes reaches the host.
+    ///
+    /// `/tmp`, `/var/tmp`, `/run` and their like are there, empty and to be written: in memory, which counts as the container's. What is
+    /// written below `/usr` and `/opt` lies on the disk, in `/var/lib/isolate`, where that can hold it. [`in_memory`](Self::in_memory) and
+    /// [`on_disk`](Self::on_disk) bound it.
     pub fn host() -> Self {
         Self::new(Kind::Host)
     }
