@@ -163,6 +163,7 @@ struct PublishedHost {
     host: NetworkNamespace,
     lan: NetworkNamespace,
     port: Port,
+    _bridge: Bridge,
     _server: Server,
 }
 
@@ -179,16 +180,16 @@ impl PublishedHost {
             run("ip address add 192.0.2.2/24 dev lan1")?;
             run("ip link set lan1 up")
         })??;
-        let port = host.run(|| {
+        let (bridge, port) = host.run(|| {
             run(&format!("ip address add {}/24 dev lan0", Self::ADDRESS))?;
             run("ip link set lan0 up")?;
             let bridge = Bridge::create("bench0", "10.77.0.1/16".parse()?)?;
             let port = bridge.connect(&namespace, address(0), "eth0")?;
             port.publish((9000, 80))?;
-            Ok::<_, Box<dyn Error + Send + Sync>>(port)
+            Ok::<_, Box<dyn Error + Send + Sync>>((bridge, port))
         })??;
         let server = Server::in_namespace(&namespace, 80)?;
-        Ok(Self { host, lan, port, _server: server })
+        Ok(Self { host, lan, port, _bridge: bridge, _server: server })
     }
 
     fn publish_many(&self) -> Result<()> {
