@@ -248,7 +248,9 @@ fn joined(builder: &ContainerBuilder) -> Result<Option<([u32; 2], &From)>> {
 }
 
 fn decision(builder: &ContainerBuilder, privileged: bool, joined: bool) -> Result<Decision> {
-    let sources = builder.rootfs.sources();
+    // A pod has nothing of a root itself. With `Auto` the host's programs stand for those of its containers, which are not known yet.
+    let of_pod = builder.holds.is_some() && builder.user_namespace == UserNamespace::Required;
+    let sources = if of_pod { Vec::new() } else { builder.rootfs.sources() };
     let mut paths: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
     paths.extend(builder.mounts.iter().filter_map(crate::mount::Mount::source));
     let volumes = builder.mounts.iter().any(crate::mount::Mount::is_volume).then(volume::root).transpose()?;

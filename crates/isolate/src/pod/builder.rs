@@ -73,7 +73,7 @@ impl PodBuilder {
 
     /// Whether root in its containers is another user outside: as [`ContainerBuilder::user_namespace`], for all of them. With
     /// [`Auto`](UserNamespace::Auto) it is where the host's own programs can be id-mapped; a container with a root that cannot be is
-    /// refused then.
+    /// refused then, as it is with [`Required`](UserNamespace::Required).
     pub fn user_namespace(mut self, wanted: UserNamespace) -> Self {
         self.holder = self.holder.user_namespace(wanted);
         self

@@ -316,7 +316,15 @@ fn what_cannot_be_is_refused_with_the_name_and_leaves_nothing() {
             (Pod::builder().share([]).publish((9000, 8080)), ErrorKind::InvalidConfig),
             (Pod::builder().share([]).hostname("x"), ErrorKind::InvalidConfig),
             (Pod::builder().network(Attach::named("none")), ErrorKind::NotFound),
-            (Pod::builder().limits(Limits::new().misc("isolate-none", 1)), ErrorKind::Unsupported),
+            // Of a controller that is not there, or of a resource that the one that is does not know.
+            (
+                Pod::builder().limits(Limits::new().misc("isolate-none", 1)),
+                if std::path::Path::new("/sys/fs/cgroup/misc.capacity").exists() {
+                    ErrorKind::Kernel
+                } else {
+                    ErrorKind::Unsupported
+                },
+            ),
         ] {
             let error = builder.clone().start().unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
