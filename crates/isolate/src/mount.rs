@@ -235,7 +235,6 @@ impl Mount {
     }
 
     /// Where it will be.
-    #[cfg(feature = "images")]
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
