@@ -130,13 +130,13 @@ fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
     kernel_test(NEEDS, || {
         let (root, outside, place) = (OnDisk::root(), scratch(), scratch());
         fs::write(outside.join("secret"), "of the host").unwrap();
-        let (dir, target) = (root.0.join("root/d"), outside.display());
-        fs::create_dir(&dir).unwrap();
-        fs::write(dir.join("secret"), "of the container").unwrap();
-        // Renaming is one step: it is always there, as the one or the other.
-        let script = format!(
-            "mv /d /real; ln -s {target} /evil; ln -s real /d; while :; do ln -s {target} /x; mv -T /x /d; ln -s real /x; mv -T /x /d; done"
-        );
+        let (dir, target) = (root.0.join("root"), outside.display());
+        fs::create_dir(dir.join("real")).unwrap();
+        fs::write(dir.join("real/secret"), "of the container").unwrap();
+        symlink("real", dir.join("d")).unwrap();
+        symlink(&outside, dir.join("evil")).unwrap();
+        // Renaming is one step: it is always there, as the one or the other. Else a copy would make it.
+        let script = format!("while :; do ln -s {target} /x; mv -T /x /d; ln -s real /x; mv -T /x /d; done");
         let container = root.sh(&script).start().unwrap();
         fs::write(place.join("f"), "x").unwrap();
         let (mut own, naive) = (0, format!("/proc/{}/root/evil/secret", container.pid()));
