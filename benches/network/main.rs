@@ -25,6 +25,9 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const ROUNDS: usize = 200;
 const MANY: u16 = 1000;
 const PORTS: u16 = 700;
+/// So many of those are measured, in turn with the first ones of others.
+const LAST: u16 = 200;
+const FEW: u16 = 20;
 /// Turns of so many connections each, twice.
 const TURNS: usize = 80;
 const CONNECTIONS: usize = 25;
@@ -208,41 +211,69 @@ impl PublishedHost {
     }
 }
 
-/// What one more costs on a bridge of many.
+/// What one more costs on a bridge of many: in turn with one more on a bridge of few, in a host of its own each.
 fn growing() -> Result<()> {
     for dual in [false, true] {
-        let builder = Bridge::builder("bench0", "10.77.0.1/16".parse()?);
-        let bridge =
-            if dual { builder.ipv6("fd00:77::1/64".parse()?).create()? } else { builder.create()? };
-        let (mut first, mut last) = (Times::default(), Times::default());
-        let mut all: Vec<(NetworkNamespace, Port)> = Vec::new();
-        for n in 0..PORTS {
-            let namespace = NetworkNamespace::new()?;
-            let six = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 1, n);
-            let endpoint = Endpoint::new("eth0", address(n));
-            let endpoint = if dual { endpoint.ipv6(six) } else { endpoint };
-            let begun = Instant::now();
-            let port = bridge.attach(&namespace, &endpoint)?;
-            match n {
-                0..20 => first.push(begun.elapsed()),
-                n if n >= PORTS - 20 => last.push(begun.elapsed()),
-                _ => {}
+        let mut few: Vec<_> = (0..LAST / FEW).map(|_| BridgedHost::new(dual)).collect::<Result<_>>()?;
+        let mut many = BridgedHost::new(dual)?;
+        let [mut early, mut first, mut last]: [Times; 3] = Default::default();
+        for n in 0..PORTS - LAST {
+            let took = many.attach(n)?;
+            if n < FEW {
+                early.push(took);
             }
-            all.push((namespace, port));
+        }
+        for n in 0..LAST {
+            last.push(many.attach(PORTS - LAST + n)?);
+            first.push(few[usize::from(n / FEW)].attach(n % FEW)?);
         }
         let what = if dual { "dual stack" } else { "IPv4" };
         head(&format!("One attached to a bridge of many, {what}"));
-        first.print("the first 20");
-        last.print("the 680th to the 700th");
+        early.print("the first 20 of all");
+        first.print("the 1st to the 20th");
+        last.print("the 501st to the 700th");
         figure::print(&format!("attach-700th/attach-1st ({what})"), last.ratio(&first), "x");
-        for (namespace, port) in all {
-            port.remove_rules()?;
-            drop(namespace);
-        }
-        bridge.remove()?;
+        drop((few, many));
         thread::sleep(Duration::from_secs(2));
     }
     Ok(())
+}
+
+/// A host with a bridge, and what is on it.
+struct BridgedHost {
+    host: NetworkNamespace,
+    bridge: Bridge,
+    dual: bool,
+    attached: Vec<(NetworkNamespace, Port)>,
+}
+
+impl BridgedHost {
+    fn new(dual: bool) -> Result<Self> {
+        let host = NetworkNamespace::new()?;
+        let bridge = host.run(|| {
+            let builder = Bridge::builder("bench0", "10.77.0.1/16".parse()?);
+            let builder = if dual { builder.ipv6("fd00:77::1/64".parse()?) } else { builder };
+            Ok::<_, Box<dyn Error + Send + Sync>>(builder.create()?)
+        })??;
+        Ok(Self { host, bridge, dual, attached: Vec::new() })
+    }
+
+    /// How long it takes to attach one more.
+    fn attach(&mut self, n: u16) -> Result<Duration> {
+        let namespace = NetworkNamespace::new()?;
+        let endpoint = Endpoint::new("eth0", address(n));
+        let endpoint = match self.dual {
+            true => endpoint.ipv6(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 1, n)),
+            false => endpoint,
+        };
+        let bridge = &self.bridge;
+        let (port, took) = self.host.run(|| {
+            let begun = Instant::now();
+            bridge.attach(&namespace, &endpoint).map(|port| (port, begun.elapsed()))
+        })??;
+        self.attached.push((namespace, port));
+        Ok(took)
+    }
 }
 
 /// Bytes a second from one container to another, in turn with the same over a bridge and pairs made by hand.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use isolate_cgroups::Cgroup;
 use isolate_namespaces::{Capabilities, Held, Namespace, Plan as LaunchPlan};
 use isolate_netns::{NetworkNamespace, Reservation};
 
@@ -244,6 +245,11 @@ pub(crate) fn begin(
     // It goes with the pod's.
     if let Some(holder) = holder {
         holder.keep();
+    }
+    let keeper = undo.record.keeper.as_ref().filter(|_| undo.cgroup.is_some());
+    undo.keeper = keeper.map(Cgroup::create).transpose()?;
+    if let Some(keeper) = &undo.keeper {
+        command.monitor_cgroup(keeper.try_clone_fd()?).monitor_cgroup_files(keeper.join_files()?);
     }
 
     if let Some(entry) = &undo.entry {

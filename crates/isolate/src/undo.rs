@@ -34,6 +34,8 @@ pub(crate) struct Undo {
     /// Mount points in a root that stays.
     pub(crate) made: Option<Made>,
     pub(crate) cgroup: Option<Cgroup>,
+    /// That of the monitor and of the keeper to come.
+    pub(crate) keeper: Option<Cgroup>,
     pub(crate) child: Option<Child>,
     /// The first process, as somebody sees it whose child it is not: its number and its pidfd.
     pub(crate) seen: Option<(u32, OwnedFd)>,
@@ -53,6 +55,7 @@ impl Undo {
             project: None,
             made: None,
             cgroup: None,
+            keeper: None,
             child: None,
             seen: None,
             pasta: None,
@@ -78,11 +81,9 @@ impl Undo {
         for place in self.places().drain(..) {
             place.keep();
         }
-        if let Some(cgroup) = self.cgroup.take() {
-            cgroup.keep();
-        }
+        [self.cgroup.take(), self.keeper.take()].into_iter().flatten().for_each(Cgroup::keep);
         self.directories.clear();
-        (self.made, self.project, self.record.keeper) = (None, None, None);
+        (self.made, self.project) = (None, None);
         (self.ids, self.entry) = (None, None);
     }
 
@@ -120,12 +121,8 @@ impl Undo {
         }
         drop(self.child.take());
         drop(self.pasta.take());
-        if let Some(cgroup) = self.cgroup.take() {
-            note(cgroup.remove().map_err(Error::from));
-        }
-        // Of one that was to be handed over, and was not.
-        if let Some(keeper) = &self.record.keeper {
-            note(remove_group(keeper));
+        for group in [self.cgroup.take(), self.keeper.take()].into_iter().flatten() {
+            note(group.remove().map_err(Error::from));
         }
         if self.record.is_pod {
             note(

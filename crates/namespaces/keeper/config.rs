@@ -45,7 +45,7 @@ pub(crate) struct Config {
     pub check: Again,
     /// Descriptors of the check's plan that are pidfds of the program: they are replaced with each start.
     pub renewed: List,
-    /// Open cgroup.procs files that the keeper writes itself into.
+    /// Open tasks files of cgroup v1 that the keeper writes itself into.
     pub groups: List,
     /// The memory file that this is in.
     pub own: i32,

@@ -1,8 +1,8 @@
 //! After clone: the only code that runs in a process which still shares the caller's memory.
 //!
 //! Rules for everything reachable from `child`: raw system calls only; no allocation, no lock, no libc (its errno and its
-//! signal wrappers are the caller's), no panic, no unwinding, no return. The process joins no cgroup and no namespace: an
-//! out-of-memory kill or a freeze of a container's group would reach the caller through the shared memory.
+//! signal wrappers are the caller's), no panic, no unwinding, no return. The process joins no namespace, and no container's cgroup: an
+//! out-of-memory kill or a freeze of that would reach the caller through the shared memory. Which groups it may be born into, `birth` says.
 
 use std::ffi::c_void;
 use std::io;
@@ -21,13 +21,33 @@ pub(crate) struct Start<'a> {
     pub report: RawFd,
 }
 
+/// `struct clone_args` of clone3(2), up to the cgroup.
+#[repr(C)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const FLAGS: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
+
 /// Of `child`, which calls nothing that it does not see: far more than it needs.
 const STACK: usize = 8 << 10;
 const AT_EMPTY_PATH: usize = 0x1000;
 const CLOSE_RANGE_CLOEXEC: usize = 4;
 
-/// Clones and executes the launcher in the child. Returns its pidfd when that has happened.
-pub(crate) fn start(start: &Start<'_>) -> io::Result<OwnedFd> {
+/// Clones and executes the image in the child, which is born into the cgroup, if one is named (clone3(2) then, which filters may refuse by
+/// ENOSYS). Returns its pidfd when that has happened.
+pub(crate) fn start(start: &Start<'_>, cgroup: Option<RawFd>) -> io::Result<OwnedFd> {
     // On the caller's own stack: it is held while the child runs, and a mapping would cost more than the clone.
     let mut stack = MaybeUninit::<[u128; STACK / 16]>::uninit();
     let mut pidfd: RawFd = -1;
@@ -42,10 +62,27 @@ pub(crate) fn start(start: &Start<'_>) -> io::Result<OwnedFd> {
             [libc::SIG_SETMASK as usize, &raw const all as usize, &raw mut before as usize, 8, 0, 0],
         );
     }
-    // SAFETY: `stack` and `start` outlive the child's use of them, since CLONE_VFORK holds us until it executes or ends.
-    let pid = unsafe {
-        clone(stack.as_mut_ptr().cast(), &mut pidfd, child, start as *const Start<'_> as *mut c_void)
+    let (bottom, place) = (stack.as_mut_ptr() as usize, &raw mut pidfd as usize);
+    let args = CloneArgs {
+        flags: FLAGS | CLONE_INTO_CGROUP,
+        pidfd: place as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: bottom as u64,
+        stack_size: STACK as u64,
+        cgroup: cgroup.map_or(0, |fd| fd as u64),
+        child_tid: 0,
+        parent_tid: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
     };
+    // Without a cgroup the old call: it has all the other flags, is allowed by filters that refuse clone3, and takes the stack's upper end.
+    let (number, args) = match cgroup {
+        Some(_) => (libc::SYS_clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0]),
+        None => (libc::SYS_clone, [FLAGS as usize | libc::SIGCHLD as usize, bottom + STACK, place]),
+    };
+    // SAFETY: `stack`, `args` and `start` outlive the child's use of them, since CLONE_VFORK holds us until it executes or ends.
+    let pid = unsafe { clone(number, args, child, start as *const Start<'_> as *mut c_void) };
     // SAFETY: as above.
     unsafe {
         call(
@@ -60,17 +97,16 @@ pub(crate) fn start(start: &Start<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
-/// clone(2) whose child runs `entry(data)` on the new stack. The old call: it has all the flags that are wanted here, is
-/// allowed by filters that refuse clone3, and takes the stack's upper end. libc's wrapper would touch its own state.
-/// SAFETY: `stack` is [`STACK`] bytes that nobody else uses until the child has executed or ended, and `data` lives as long.
+/// clone(2) or clone3(2) with three arguments, whose child runs `entry(data)` on a stack of its own. libc's wrappers would touch their own
+/// state.
+/// SAFETY: the arguments name memory that nobody else uses until the child has executed or ended, a stack among it, and `data` lives as
+/// long.
 unsafe fn clone(
-    stack: *mut c_void,
-    pidfd: &mut RawFd,
+    number: libc::c_long,
+    args: [usize; 3],
     entry: unsafe extern "C" fn(*mut c_void) -> !,
     data: *mut c_void,
 ) -> isize {
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-    let top = stack as usize + STACK;
     let ret: isize;
     // SAFETY: the child leaves this block only into `entry`, on its own stack; in the caller only the listed registers
     // change.
@@ -85,8 +121,8 @@ unsafe fn clone(
             "call r12",
             "ud2",
             "2:",
-            inlateout("rax") libc::SYS_clone as isize => ret,
-            in("rdi") flags as usize, in("rsi") top, in("rdx") &raw mut *pidfd,
+            inlateout("rax") number as isize => ret,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2],
             in("r10") 0usize, in("r8") 0usize,
             in("r12") entry, in("r13") data,
             lateout("rcx") _, lateout("r11") _,
@@ -103,9 +139,9 @@ unsafe fn clone(
             "blr x20",
             "brk 1",
             "2:",
-            in("x8") libc::SYS_clone,
-            inlateout("x0") flags as usize => ret,
-            in("x1") top, in("x2") &raw mut *pidfd, in("x3") 0usize, in("x4") 0usize,
+            in("x8") number,
+            inlateout("x0") args[0] => ret,
+            in("x1") args[1], in("x2") args[2], in("x3") 0usize, in("x4") 0usize,
             in("x20") entry, in("x21") data,
             lateout("x30") _,
         );

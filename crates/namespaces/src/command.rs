@@ -72,6 +72,8 @@ pub struct Command {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
     pub(crate) cgroup_files: Vec<Arc<OwnedFd>>,
+    pub(crate) monitor_cgroup: Option<Arc<OwnedFd>>,
+    pub(crate) monitor_cgroup_files: Vec<Arc<OwnedFd>>,
     pub(crate) keep: Vec<Arc<OwnedFd>>,
     pub(crate) rights: Rights,
     pub(crate) view: View,
@@ -118,6 +120,8 @@ impl Command {
             mounts: Vec::new(),
             cgroup: None,
             cgroup_files: Vec::new(),
+            monitor_cgroup: None,
+            monitor_cgroup_files: Vec::new(),
             keep: Vec::new(),
             rights: Rights::default(),
             view: View::default(),
@@ -345,6 +349,20 @@ impl Command {
     /// Files of cgroup v1 groups, open for writing (`tasks`): the child writes itself into each before anything else.
     pub fn cgroup_files(&mut self, files: impl IntoIterator<Item = impl Into<OwnedFd>>) -> &mut Self {
         self.cgroup_files.extend(files.into_iter().map(|file| Arc::new(file.into())));
+        self
+    }
+
+    /// The cgroup v2 directory that the child's monitor, a process outside of the container, is born into (`CLONE_INTO_CGROUP`, Linux
+    /// 5.7; moved there where a filter refuses clone3(2)), in place of the caller's: for a program that is to go on when the caller's
+    /// group is killed. A child without a [`cgroup`](Self::cgroup) of its own is in it, too. Frozen, it is an error of the start.
+    pub fn monitor_cgroup(&mut self, directory: impl Into<OwnedFd>) -> &mut Self {
+        self.monitor_cgroup = Some(Arc::new(directory.into()));
+        self
+    }
+
+    /// As [`cgroup_files`](Self::cgroup_files), of the monitor: it writes itself into each before anything else.
+    pub fn monitor_cgroup_files(&mut self, files: impl IntoIterator<Item = impl Into<OwnedFd>>) -> &mut Self {
+        self.monitor_cgroup_files.extend(files.into_iter().map(|file| Arc::new(file.into())));
         self
     }
 

@@ -30,6 +30,8 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     let stdio = stdio(command, defaults);
     let mut steps = Steps::default();
     steps.list.reserve(64);
+    let words = "join the monitor's cgroup v1 group";
+    groups(&command.monitor_cgroup_files, Section::Prepare, words, &mut steps);
     let maps = namespaces.user.then(|| Maps::of(command));
     if identity::is_privileged() {
         steps.outside = match (&command.user_namespace, &maps) {
@@ -50,7 +52,7 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
     }
     rights::before(command, &mut steps)?;
     clocks::steps(command, &namespaces, &mut steps)?;
-    groups(command, &mut steps);
+    groups(&command.cgroup_files, Section::Child, "join a cgroup v1 group", &mut steps);
     enter(command, &mut steps);
     namespaces.in_child(command, &mut steps)?;
     if own_mounts {
@@ -68,6 +70,7 @@ pub(crate) fn plan(command: &Command, defaults: [Kind; 3]) -> Result<Plan> {
         steps: steps.list,
         clone_flags: namespaces.flags(),
         cgroup: command.cgroup.clone(),
+        monitor_cgroup: command.monitor_cgroup.clone(),
         kept: command.keep.clone(),
         stdio,
         init: command.init,
@@ -271,9 +274,9 @@ fn enter(command: &Command, steps: &mut Steps) {
 }
 
 /// cgroup v1: each hierarchy by a file of its own.
-fn groups(command: &Command, steps: &mut Steps) {
-    for file in &command.cgroup_files {
+fn groups(files: &[Arc<OwnedFd>], section: Section, words: &'static str, steps: &mut Steps) {
+    for file in files {
         let args = vec![Arg::Descriptor(file.clone()), Arg::Text(c"0".into()), Arg::Number(1)];
-        steps.call(Section::Child, "join a cgroup v1 group", libc::SYS_write, args);
+        steps.call(section, words, libc::SYS_write, args);
     }
 }

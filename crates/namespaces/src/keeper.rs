@@ -74,7 +74,8 @@ pub struct Keeper {
     replay: Option<Plan>,
     check: Option<HealthCheck>,
     memory: Option<(Arc<OwnedFd>, u64)>,
-    groups: Vec<Arc<OwnedFd>>,
+    cgroup: Option<Arc<OwnedFd>>,
+    cgroup_files: Vec<Arc<OwnedFd>>,
     held: Vec<Arc<OwnedFd>>,
 }
 
@@ -90,7 +91,8 @@ impl Keeper {
             replay: None,
             check: None,
             memory: None,
-            groups: Vec::new(),
+            cgroup: None,
+            cgroup_files: Vec::new(),
             held: Vec::new(),
         }
     }
@@ -149,10 +151,17 @@ impl Keeper {
         self
     }
 
-    /// Open `cgroup.procs` files, or `tasks` of v1, of groups that the keeper and the program's monitor move to: who kills the
-    /// caller's group does not kill them along.
-    pub fn move_to(mut self, groups: impl IntoIterator<Item = impl Into<OwnedFd>>) -> Self {
-        self.groups.extend(groups.into_iter().map(|file| Arc::new(file.into())));
+    /// The cgroup v2 directory that the keeper is born into, and the launchers of its restarts with it: who kills the caller's group does
+    /// not kill it along. The monitor of the child that is handed over is in its own
+    /// ([`Command::monitor_cgroup`](crate::Command::monitor_cgroup)). Frozen, it is an error.
+    pub fn cgroup(mut self, directory: impl Into<OwnedFd>) -> Self {
+        self.cgroup = Some(Arc::new(directory.into()));
+        self
+    }
+
+    /// Files of cgroup v1 groups, open for writing (`tasks`), that the keeper writes itself into before anything else.
+    pub fn cgroup_files(mut self, files: impl IntoIterator<Item = impl Into<OwnedFd>>) -> Self {
+        self.cgroup_files.extend(files.into_iter().map(|file| Arc::new(file.into())));
         self
     }
 

@@ -23,6 +23,8 @@ pub struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) clone_flags: u64,
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
+    /// The launcher's own, in place of the caller's.
+    pub(crate) monitor_cgroup: Option<Arc<OwnedFd>>,
     pub(crate) kept: Vec<Arc<OwnedFd>>,
     pub(crate) stdio: [crate::stdio::Kind; 3],
     /// Whether the first process stays as the init of the program's.

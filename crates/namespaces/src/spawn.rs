@@ -1,12 +1,13 @@
 //! One start of a plan: channels, the launcher, and what it reports.
 
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::birth;
 use crate::child::Child;
 use crate::clone;
 use crate::encode::{Channels, encode};
@@ -119,7 +120,7 @@ fn start(plan: &Plan, hear: u32) -> Result<Started> {
     ];
     let image = image::launcher().map_err(|e| Error::io("cannot make the launcher's memory file", &e))?;
     let start = clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: to };
-    let pidfd = clone::start(&start).map_err(|e| Error::io("cannot start the launcher", &e))?;
+    let pidfd = birth::start(&start, plan.monitor_cgroup.as_ref().map(|group| group.as_fd()), "launcher")?;
     let monitor = Monitor::new(pidfd, control);
     Ok(Started { monitor, report, caller: ends.caller })
 }
@@ -250,20 +251,9 @@ fn explain(plan: &Plan, step: u32, errno: i32) -> Error {
 
 /// Gives a start up that is held by its group.
 fn refuse_frozen(plan: &Plan, monitor: &Monitor) -> Result<()> {
-    if plan.cgroup.as_ref().is_some_and(|group| is_frozen(group.as_fd())) {
+    if plan.cgroup.as_ref().is_some_and(|group| birth::is_frozen(group.as_fd())) {
         monitor.abandon();
         return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
     }
     Ok(())
-}
-
-/// A child born into a frozen group never gets to the exec. One that is no cgroup v2 directory, or its root, cannot be frozen.
-fn is_frozen(group: BorrowedFd<'_>) -> bool {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    let file = rustix::fs::openat(group, "cgroup.events", flags, rustix::fs::Mode::empty());
-    file.is_ok_and(|file| {
-        let mut text = String::new();
-        std::fs::File::from(file).read_to_string(&mut text).is_ok()
-            && text.lines().any(|line| line == "frozen 1")
-    })
 }

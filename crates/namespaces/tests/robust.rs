@@ -69,6 +69,8 @@ fn into_a_frozen_group_nothing_is_started_and_the_error_says_why() {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert_eq!(error.to_string(), "cannot start a program in a frozen cgroup");
         }
+        let error = sh("exit 0").monitor_cgroup(File::open(&inner).unwrap()).spawn().unwrap_err();
+        assert_eq!(error.to_string(), "cannot start the launcher in a frozen cgroup");
         group.freeze(false);
         assert!(sh("exit 0").cgroup(File::open(&inner).unwrap()).status().unwrap().success(), "thawed");
         fs::remove_dir(inner).unwrap();
@@ -192,6 +194,30 @@ fn where_a_filter_refuses_clone3_a_program_starts_in_its_namespaces_and_its_grou
         };
         let text = thread::scope(|scope| scope.spawn(without).join()).unwrap();
         assert!(is_in(&text), "{text}");
+    });
+}
+
+#[test]
+fn a_monitor_has_the_group_that_was_said_also_where_a_filter_refuses_clone3() {
+    kernel_test(&[Need::Root], || {
+        let (own, other) = (Group::new("of-the-monitor"), Group::new("of-the-child"));
+        let start = |own: Option<&Group>| {
+            let mut command = sh("cat /proc/self/cgroup; echo; cat /proc/$PPID/cgroup");
+            own.map(|group| command.monitor_cgroup(File::open(&group.0).unwrap()));
+            let output = command.cgroup(File::open(&other.0).unwrap()).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let is_in = |part: &str, name: &str| part.contains(&format!("/isolate-{name}-"));
+            let (child, monitor) = text.split_once("\n\n").unwrap();
+            assert!(is_in(child, "of-the-child") && !is_in(monitor, "of-the-child"), "{text}");
+            is_in(monitor, "of-the-monitor")
+        };
+        assert!(!start(None), "the positive control: in the caller's");
+        assert!(start(Some(&own)));
+        let without = || {
+            testkit::without_system_call(libc::SYS_clone3, libc::ENOSYS);
+            start(Some(&own))
+        };
+        assert!(thread::scope(|scope| scope.spawn(without).join()).unwrap());
     });
 }
 

@@ -75,12 +75,9 @@ impl Detached {
             if let Some(file) = group.oom_kills_file()? {
                 keeper = keeper.memory_events(file);
             }
-            if let Some(name) = &container.undo().record.keeper {
-                // Known to the sweep before it is there.
-                let group = Cgroup::create(name)?;
-                keeper = keeper.move_to([group.procs_file()?]).move_to(group.join_files()?);
-                group.keep();
-            }
+        }
+        if let Some(group) = &container.undo().keeper {
+            keeper = keeper.cgroup(group.try_clone_fd()?).cgroup_files(group.join_files()?);
         }
         hand_over(&mut container, &keeper, attached)
     }

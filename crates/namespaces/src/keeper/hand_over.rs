@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::time::ClockId;
 
 use super::{Attachment, HealthCheck, Keeper, socket};
+use crate::birth;
 use crate::child::Child;
 use crate::clone;
 use crate::encode::{Channels, encode};
@@ -137,7 +138,6 @@ impl Given {
     fn start(self, keeper: &Keeper, child: &Child, socket: &OwnedFd) -> Result<OwnedFd> {
         let failed = |e: io::Error| Error::io("cannot prepare the keeper", &e);
         let monitor = child.monitor();
-        move_monitor(keeper, monitor.as_fd())?;
         let launcher =
             image::launcher().map_err(|e| Error::io("cannot make the launcher's memory file", &e))?;
         let mut list = Inherited::default();
@@ -152,7 +152,7 @@ impl Given {
         let directory = keeper.directory.try_clone().map_err(failed)?;
         let memory = keeper.memory.as_ref().map(|(file, before)| Ok((file.try_clone()?, *before)));
         let memory: Option<(OwnedFd, u64)> = memory.transpose().map_err(failed)?;
-        let groups = keeper.groups.iter().map(|file| file.try_clone()).collect::<io::Result<Vec<_>>>();
+        let groups = keeper.cgroup_files.iter().map(|file| file.try_clone()).collect::<io::Result<Vec<_>>>();
         let groups = groups.map_err(failed)?;
         let held = keeper.held.iter().map(|held| held.try_clone()).collect::<io::Result<Vec<_>>>();
         let held = held.map_err(failed)?;
@@ -284,22 +284,6 @@ fn other_end(pipe: BorrowedFd<'_>, access: OFlags) -> io::Result<OwnedFd> {
     kernel::above_standard(open(path, access | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn move_monitor(keeper: &Keeper, monitor: BorrowedFd<'_>) -> Result<()> {
-    if keeper.groups.is_empty() {
-        return Ok(());
-    }
-    let failed = |e: io::Error| Error::io("cannot move the monitor to another control group", &e);
-    // It ends with the program.
-    let Some(number) = kernel::process_of(monitor) else { return Ok(()) };
-    for file in &keeper.groups {
-        match rustix::io::write(file, number.to_string().as_bytes()) {
-            Ok(_) | Err(rustix::io::Errno::SRCH) => {}
-            Err(e) => return Err(failed(e.into())),
-        }
-    }
-    Ok(())
-}
-
 fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
     let failed = |e: io::Error| Error::io("cannot start the keeper", &e);
     let (reader, writer) = io::pipe().map_err(failed)?;
@@ -316,7 +300,7 @@ fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
     let image = image::keeper().map_err(|e| Error::io("cannot make the keeper's memory file", &e))?;
     let start =
         clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: writer.as_raw_fd() };
-    let pidfd = clone::start(&start).map_err(failed)?;
+    let pidfd = birth::start(&start, keeper.cgroup.as_ref().map(|group| group.as_fd()), "keeper")?;
     drop(writer);
     let mut room = [0; size_of::<Report>()];
     let got = kernel::read_all(reader.as_fd(), &mut room).map_err(failed);

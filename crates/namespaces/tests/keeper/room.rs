@@ -147,13 +147,15 @@ fn group(name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn keeper_and_monitor_move_to_the_group_that_was_said() {
+fn keeper_and_monitor_are_born_into_the_group_that_was_said() {
     kernel_test(&[Need::Root], || {
-        let (place, group) = (Place::new(), group("kept"));
-        let child = sh("exec sleep 1000").spawn().unwrap();
+        let (place, group, other) = (Place::new(), group("kept"), group("of-the-program"));
+        let directory = || fs::File::open(&group).unwrap();
+        let mut command = sh("exec sleep 1000");
+        command.monitor_cgroup(directory()).cgroup(fs::File::open(&other).unwrap());
+        let child = command.spawn().unwrap();
         let (id, monitor) = (child.id(), parent_of(child.id()));
-        let procs = fs::File::options().write(true).open(group.join("cgroup.procs")).unwrap();
-        child.hand_over(&place.keeper().move_to([procs])).unwrap();
+        child.hand_over(&place.keeper().cgroup(directory())).unwrap();
         let inside = fs::read_to_string(group.join("cgroup.procs")).unwrap();
         let mut inside: Vec<u32> = inside.lines().map(|line| line.parse().unwrap()).collect();
         inside.sort_unstable();
@@ -163,12 +165,13 @@ fn keeper_and_monitor_move_to_the_group_that_was_said() {
         place.end();
         no_children_are_left();
         until("the group is empty", || fs::remove_dir(&group).is_ok());
+        fs::remove_dir(other).unwrap();
         assert!(!lives(id));
 
         // A file that no number can be written into.
         let child = sh("exec sleep 1000").spawn().unwrap();
         let wrong = fs::File::open("/dev/null").unwrap();
-        assert!(child.hand_over(&place.keeper().move_to([wrong])).is_err());
+        assert!(child.hand_over(&place.keeper().cgroup_files([wrong])).is_err());
         Command::new("/bin/true").status().unwrap();
         no_children_are_left();
     });
