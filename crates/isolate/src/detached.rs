@@ -74,14 +74,13 @@ impl Container {
     pub fn open(name: impl AsRef<str>) -> Result<Detached> {
         let name = name.as_ref();
         name::check(name)?;
-        let (pods, all): (Vec<_>, Vec<_>) = records()?.into_iter().partition(DetachedRecord::is_pod);
-        if pods.iter().any(|pod| pod.name == name) {
-            return Err(pod::is_a_pod(name));
+        match find(name)? {
+            Some(pod) if pod.is_pod() => return Err(pod::is_a_pod(name)),
+            Some(record) => return Detached::of(&record),
+            None => {}
         }
-        if let Some(record) = all.iter().find(|record| record.name == name) {
-            return Detached::of(record);
-        }
-        let mut like = all.iter().filter(|record| record.id.starts_with(name));
+        let all = records()?;
+        let mut like = all.iter().filter(|record| !record.is_pod() && record.id.starts_with(name));
         match (like.next(), like.next()) {
             (Some(record), None) => Detached::of(record),
             (Some(_), Some(_)) => {
@@ -284,7 +283,7 @@ impl Detached {
     /// # Errors
     /// As of [`Container::update`]; the limits are those of before then.
     pub fn update(&self, limits: &Limits) -> Result<()> {
-        self.said(self.update_now(limits))
+        self.said(self.limit_group(limits, |group| Ok(group.apply(limits)?)))
     }
 
     /// Changes when it is started again after its end, as `docker update --restart`: from its next end on if it runs, and for the starts that

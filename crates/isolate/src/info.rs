@@ -224,7 +224,7 @@ pub(crate) fn one(name: &str) -> Result<Option<Known>> {
     let key = record.as_ref().map_or(name, |record| &record.id);
     let state = store.container(key);
     let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
-    let dead = store.unowned(&guard)?.contains(key);
+    let dead = store.is_unowned(&guard, key);
     drop(guard);
     if let Some(record) = record {
         let info = ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead))?;

@@ -154,17 +154,19 @@ impl Store {
     }
 
     /// The names of the containers whose lock nobody holds.
-    pub(crate) fn unowned(&self, _: &Guard) -> Result<BTreeSet<String>> {
+    pub(crate) fn unowned(&self, guard: &Guard) -> Result<BTreeSet<String>> {
         let directory = self.containers();
-        let failed = |e| Error::io(directory.display(), &e);
-        let mut names = BTreeSet::new();
-        for entry in fs::read_dir(&directory).map_err(failed)?.flatten() {
-            let lock = File::open(entry.path().join("lock"));
-            if lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_ok()) {
-                names.extend(entry.file_name().into_string());
-            }
-        }
-        Ok(names)
+        let entries = fs::read_dir(&directory).map_err(|e| Error::io(directory.display(), &e))?;
+        let names: Vec<_> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let unowned = parallel::map(&names, |name| self.is_unowned(guard, name));
+        Ok(names.into_iter().zip(unowned).filter_map(|(name, unowned)| unowned.then_some(name)).collect())
+    }
+
+    /// Whether there is a container of this name whose lock nobody holds.
+    pub(crate) fn is_unowned(&self, _: &Guard, name: &str) -> bool {
+        let lock = File::open(self.container(name).join("lock"));
+        lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_ok())
     }
 
     /// Whether somebody holds the lock of a container of this name.

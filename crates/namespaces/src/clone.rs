@@ -21,22 +21,6 @@ pub(crate) struct Start<'a> {
     pub report: RawFd,
 }
 
-/// `struct clone_args` of clone3(2), up to the cgroup.
-#[repr(C)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const FLAGS: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
 
@@ -63,7 +47,7 @@ pub(crate) fn start(start: &Start<'_>, cgroup: Option<RawFd>) -> io::Result<Owne
         );
     }
     let (bottom, place) = (stack.as_mut_ptr() as usize, &raw mut pidfd as usize);
-    let args = CloneArgs {
+    let args = libc::clone_args {
         flags: FLAGS | CLONE_INTO_CGROUP,
         pidfd: place as u64,
         exit_signal: libc::SIGCHLD as u64,
@@ -78,7 +62,7 @@ pub(crate) fn start(start: &Start<'_>, cgroup: Option<RawFd>) -> io::Result<Owne
     };
     // Without a cgroup the old call: it has all the other flags, is allowed by filters that refuse clone3, and takes the stack's upper end.
     let (number, args) = match cgroup {
-        Some(_) => (libc::SYS_clone3, [&raw const args as usize, size_of::<CloneArgs>(), 0]),
+        Some(_) => (libc::SYS_clone3, [&raw const args as usize, size_of::<libc::clone_args>(), 0]),
         None => (libc::SYS_clone, [FLAGS as usize | libc::SIGCHLD as usize, bottom + STACK, place]),
     };
     // SAFETY: `stack`, `args` and `start` outlive the child's use of them, since CLONE_VFORK holds us until it executes or ends.

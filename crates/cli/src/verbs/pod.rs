@@ -5,13 +5,14 @@ mod create;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use isolate::{ErrorKind, PodInfo};
+use isolate::{Container, ErrorKind, PodInfo};
 
 use crate::exit::Result;
 use crate::table::{Format, Table};
 use crate::times;
 use crate::verbs::containers::ports;
 use crate::verbs::lasting::GRACE;
+use crate::verbs::usage::{self, PodStats};
 use crate::verbs::{each, inspect_each, print_each};
 
 /// What is done to pods.
@@ -40,6 +41,16 @@ pub(crate) enum Pod {
     Pause(Names),
     /// Let them go on
     Unpause(Names),
+    /// Show what the containers of pods use
+    Stats(PodStats),
+    /// Show what runs in the containers of a pod
+    Top {
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// A name
+        pod: String,
+    },
     /// Remove pods
     Rm {
         /// With all their containers, whether they run or not; one that is not there is no error
@@ -80,6 +91,8 @@ impl Pod {
             Self::Kill(names) => names.each(|pod| pod.kill()),
             Self::Pause(names) => names.each(|pod| pod.pause()),
             Self::Unpause(names) => names.each(|pod| pod.resume()),
+            Self::Stats(stats) => stats.run(),
+            Self::Top { format, pod } => top(format, &pod),
             Self::Rm { force, names } => each(names.pods, |name| {
                 match isolate::Pod::open(&name) {
                     Err(e) if force && e.kind() == ErrorKind::NotFound => {}
@@ -115,6 +128,18 @@ impl List {
         }
         if self.quiet { print_each(table.first_column()) } else { table.show(self.format) }
     }
+}
+
+fn top(format: Format, name: &str) -> Result<()> {
+    let mut all = Vec::new();
+    for name in isolate::Pod::find(name)?.containers.into_keys() {
+        match Container::open(name).and_then(|container| container.processes()) {
+            // One that does not run, or is somebody's own.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            other => all.extend(other?),
+        }
+    }
+    usage::show(format, all)
 }
 
 fn row(pod: PodInfo) -> [String; 8] {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use isolate::cgroups::IoStats;
-use isolate::{Bytes, Container, Detached, Samples, State, Stats as Numbers};
+use isolate::{Bytes, Container, ContainerInfo, Detached, Pod, Process, Samples, State, Stats as Numbers};
 
 use crate::exit::Result;
 use crate::table::{Format, Table};
@@ -29,6 +29,20 @@ pub(crate) struct Stats {
     containers: Vec<String>,
 }
 
+/// Flags of `pod stats`.
+#[derive(Args, Debug)]
+pub(crate) struct PodStats {
+    /// Print it once
+    #[arg(long)]
+    no_stream: bool,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Names [default: all pods]
+    #[arg(value_name = "POD")]
+    pods: Vec<String>,
+}
+
 /// Flags of `top`.
 #[derive(Args, Debug)]
 pub(crate) struct Top {
@@ -48,6 +62,11 @@ struct Watched {
 
 impl Stats {
     pub(crate) fn run(&self) -> Result<()> {
+        self.show(|_| true)
+    }
+
+    /// Of those that were named, or of all such.
+    fn show(&self, wanted: impl Fn(&ContainerInfo) -> bool) -> Result<()> {
         let stays = self.format == Format::Table && !self.no_stream && io::stdout().is_terminal();
         let mut all = Vec::new();
         for name in &self.containers {
@@ -55,7 +74,7 @@ impl Stats {
         }
         loop {
             if self.containers.is_empty() {
-                find_more(&mut all)?;
+                find_more(&mut all, &wanted)?;
             } else if all.is_empty() {
                 return Ok(());
             }
@@ -93,9 +112,21 @@ impl Stats {
     }
 }
 
+impl PodStats {
+    pub(crate) fn run(self) -> Result<()> {
+        let Self { no_stream, format, pods } = self;
+        for name in &pods {
+            Pod::find(name)?;
+        }
+        let is_wanted = |pod: &String| pods.is_empty() || pods.contains(pod);
+        Stats { no_stream, format, containers: Vec::new() }
+            .show(|info| info.pod.as_ref().is_some_and(is_wanted))
+    }
+}
+
 /// Those that run and are not looked at yet.
-fn find_more(all: &mut Vec<Watched>) -> Result<()> {
-    for info in Container::list()? {
+fn find_more(all: &mut Vec<Watched>, wanted: impl Fn(&ContainerInfo) -> bool) -> Result<()> {
+    for info in Container::list()?.into_iter().filter(wanted) {
         let runs = info.detached.is_some() && matches!(info.state, State::Running | State::Paused);
         if runs && all.iter().all(|one| one.container.id() != info.id) {
             // One that ends right now is none.
@@ -149,29 +180,34 @@ fn percent(share: f64) -> String {
 
 impl Top {
     pub(crate) fn run(&self) -> Result<()> {
-        let mut table = Table::new([
-            ("UID", "UID"),
-            ("PID", "PID"),
-            ("PPID", "PPID"),
-            ("INSIDE", "Inside"),
-            ("STAT", "State"),
-            ("TIME", "Time"),
-            ("RSS", "Memory"),
-            ("CMD", "Command"),
-        ]);
-        for process in Container::open(&self.container)?.processes()? {
-            let seconds = process.cpu.as_secs();
-            table.push([
-                process.user.to_string(),
-                process.pid.to_string(),
-                process.parent.to_string(),
-                process.inside.to_string(),
-                process.state.to_string(),
-                format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
-                process.memory.to_string(),
-                command_line(&process.command),
-            ]);
-        }
-        table.show(self.format)
+        show(self.format, Container::open(&self.container)?.processes()?)
     }
+}
+
+/// Processes, as `ps -ef` of the host would.
+pub(crate) fn show(format: Format, processes: impl IntoIterator<Item = Process>) -> Result<()> {
+    let mut table = Table::new([
+        ("UID", "UID"),
+        ("PID", "PID"),
+        ("PPID", "PPID"),
+        ("INSIDE", "Inside"),
+        ("STAT", "State"),
+        ("TIME", "Time"),
+        ("RSS", "Memory"),
+        ("CMD", "Command"),
+    ]);
+    for process in processes {
+        let seconds = process.cpu.as_secs();
+        table.push([
+            process.user.to_string(),
+            process.pid.to_string(),
+            process.parent.to_string(),
+            process.inside.to_string(),
+            process.state.to_string(),
+            format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+            process.memory.to_string(),
+            command_line(&process.command),
+        ]);
+    }
+    table.show(format)
 }

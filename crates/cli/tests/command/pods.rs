@@ -38,6 +38,17 @@ fn a_pod_is_made_filled_stopped_started_told_of_and_removed() {
         assert_eq!(words("ps --filter pod=other -q").well(), "");
         let web: Value = serde_json::from_str(&words("inspect web").well()).unwrap();
         assert_eq!(web[0]["pod"], "shop");
+        words("run -d --name apart --rootfs host sleep 1000").well();
+        for line in ["pod stats --no-stream --format json", "pod stats --no-stream --format json shop"] {
+            let stats = words(line).objects();
+            let mut names: Vec<_> = stats.iter().filter_map(|one| one["Name"].as_str()).collect();
+            names.sort_unstable();
+            assert_eq!(names, ["beside", "web"], "{line}");
+        }
+        let top = words("pod top shop").well();
+        assert_eq!(top.matches("sleep 1000").count(), 1, "not of the one apart: {top}");
+        assert!(words("pod stats --no-stream nobody").failed(125).contains("nobody"));
+        words("rm -f apart").well();
 
         assert_eq!(words("pod pause shop").well(), "shop\n");
         assert_eq!(words("ps --filter status=paused -q").well().lines().count(), 2);

@@ -1,6 +1,6 @@
 //! A detached pod: what is done to it beside what is done to containers.
 
-use isolate_cgroups::{Cgroup, Limits};
+use isolate_cgroups::Cgroup;
 
 use super::{Detached, not_running};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,21 +32,6 @@ impl Detached {
             true => self.group()?.ok_or_else(not_running),
             false => Err(not_running()),
         }
-    }
-
-    /// Limits of that, now if it runs, and for the starts that follow.
-    pub(crate) fn limit_group(
-        &self,
-        limits: &Limits,
-        apply: impl FnOnce(&Cgroup) -> Result<()>,
-    ) -> Result<()> {
-        let _lock = self.lock()?;
-        let mut record = self.record()?;
-        if self.runs()? {
-            apply(&self.group_of_run()?)?;
-        }
-        record.description.limits = record.description.limits.clone().and(limits);
-        record.write(&self.directory)
     }
 
     /// Removes it. What somebody owns of its containers goes by force alone.

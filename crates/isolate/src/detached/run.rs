@@ -71,10 +71,8 @@ impl Detached {
             let plan = exec.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             keeper = keeper.health(check.of_keeper(&plan.command()?.plan()?));
         }
-        if let Some(group) = container.cgroup() {
-            if let Some(file) = group.oom_kills_file()? {
-                keeper = keeper.memory_events(file);
-            }
+        if let Some(file) = container.cgroup().map_or(Ok(None), Cgroup::oom_kills_file)? {
+            keeper = keeper.memory_events(file);
         }
         if let Some(group) = &container.undo().keeper {
             keeper = keeper.cgroup(group.try_clone_fd()?).cgroup_files(group.join_files()?);
@@ -113,15 +111,16 @@ impl Detached {
         }
     }
 
-    pub(super) fn update_now(&self, limits: &Limits) -> Result<()> {
+    /// Limits of its group, now if it runs, and for the starts that follow.
+    pub(crate) fn limit_group(
+        &self,
+        limits: &Limits,
+        apply: impl FnOnce(&Cgroup) -> Result<()>,
+    ) -> Result<()> {
         let _lock = self.lock()?;
         let mut record = self.record()?;
         if self.runs()? {
-            let applied = match self.group()? {
-                Some(group) => group.apply(limits).map_err(Error::from),
-                None => Err(no_group()),
-            };
-            match applied {
+            match self.group().and_then(|group| apply(&group.ok_or_else(no_group)?)) {
                 Err(e) if self.runs()? => return Err(e),
                 // Else it has ended meanwhile.
                 _ => {}
