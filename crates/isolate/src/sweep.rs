@@ -68,8 +68,9 @@ pub(crate) fn all(store: &Store, guard: &Guard) -> Result<Vec<String>> {
         take(store.dead(guard)?);
     }
     errors.extend(network::sweep(store, guard).err());
-    errors.extend(ids::sweep(store, guard).err());
     errors.extend(detached::sweep(store, guard).err());
+    // Of which container they are is certain then.
+    errors.extend(ids::sweep(store, guard).err());
     Error::all(errors).map(|()| swept)
 }
 

@@ -13,15 +13,19 @@ use crate::kernel;
 /// Starts it, and returns its pidfd. `what` is its name.
 ///
 /// To be born into a cgroup takes no longer than to be born elsewhere; to be moved there waits for every processor, 10 ms and more at times
-/// (cgroup_threadgroup_rwsem). Until it has executed, the child shares the caller's memory. The kernel never chooses such a child when
-/// memory is short, but would end it, and the caller with it, along with a group that ends as one; and a frozen group would hold both.
+/// (cgroup_threadgroup_rwsem). But until it has executed, the child shares the caller's memory:
+///
+/// - The kernel does not choose such a child when memory is short (`in_vfork` in mm/oom_kill.c), but it would end it, and the caller with
+///   it, along with a group that is killed as one. Into one of those it is moved.
+/// - A frozen group would hold both. Who freezes it between the look and the exec holds the caller until it is thawed.
 pub(crate) fn start(start: &Start<'_>, cgroup: Option<BorrowedFd<'_>>, what: &str) -> Result<OwnedFd> {
     let failed = |e: io::Error| Error::io(format!("cannot start the {what}"), &e);
     let Some(cgroup) = cgroup else { return clone::start(start, None).map_err(failed) };
-    if is_frozen(cgroup) {
-        return Err(Error::invalid(format!("cannot start the {what} in a frozen cgroup")));
+    let chain = Chain::of(cgroup);
+    if chain.freezes {
+        return Err(frozen(what));
     }
-    if !ends_as_one(cgroup) {
+    if !chain.ends_as_one {
         match clone::start(start, Some(cgroup.as_raw_fd())) {
             Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => {}
             other => return other.map_err(failed),
@@ -48,20 +52,34 @@ fn enter(cgroup: BorrowedFd<'_>, process: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Whether the group, or one above it, is killed as a whole for memory (`memory.oom.group`).
-fn ends_as_one(cgroup: BorrowedFd<'_>) -> bool {
-    let open = |at: BorrowedFd<'_>, name: &str| {
-        openat(at, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
-    };
-    let mut next = open(cgroup, ".");
-    while let Some(group) = next {
-        if says(group.as_fd(), "memory.oom.group", "1") {
-            return true;
+pub(crate) fn frozen(what: &str) -> Error {
+    Error::invalid(format!("cannot start a {what} in a frozen cgroup")).with_hint("thaw it first")
+}
+
+/// A group and all above it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Chain {
+    /// Whether one is frozen, or is being frozen.
+    freezes: bool,
+    /// Whether one is killed as a whole for memory (`memory.oom.group`).
+    ends_as_one: bool,
+}
+
+impl Chain {
+    fn of(cgroup: BorrowedFd<'_>) -> Self {
+        let open = |at: BorrowedFd<'_>, name: &str| {
+            openat(at, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+        };
+        let mut chain = Self::default();
+        let mut next = open(cgroup, ".");
+        while let Some(group) = next {
+            chain.freezes |= says(group.as_fd(), "cgroup.freeze", "1");
+            chain.ends_as_one |= says(group.as_fd(), "memory.oom.group", "1");
+            // The topmost one has no such file.
+            next = open(group.as_fd(), "..").filter(|above| exists(above.as_fd(), "cgroup.events"));
         }
-        // The topmost one has no such file.
-        next = open(group.as_fd(), "..").filter(|above| exists(above.as_fd(), "cgroup.events"));
+        chain
     }
-    false
 }
 
 fn exists(group: BorrowedFd<'_>, name: &str) -> bool {
@@ -89,24 +107,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_that_ends_as_one_is_found_above_and_up_to_the_topmost() {
+    fn what_is_set_for_a_group_above_is_seen_and_up_to_the_topmost() {
         let top = std::env::temp_dir().join(format!("isolate-birth-{}", std::process::id()));
         let group = top.join("above/group");
         fs::create_dir_all(&group).unwrap();
-        let is_one = || ends_as_one(File::open(&group).unwrap().as_fd());
+        let seen = || Chain::of(File::open(&group).unwrap().as_fd());
         let write = |at: &str, text: &str| fs::write(top.join(at), text).unwrap();
-        write("above/cgroup.events", "populated 1\nfrozen 0\n");
-        write("above/group/cgroup.events", "populated 0\nfrozen 0\n");
+        for group in ["above", "above/group"] {
+            write(&format!("{group}/cgroup.events"), "populated 1\nfrozen 0\n");
+        }
         // Above the topmost group there are other directories.
-        write("memory.oom.group", "1\n");
-        assert!(!is_one());
-        write("above/group/memory.oom.group", "0\n");
-        assert!(!is_one());
-        write("above/memory.oom.group", "1\n");
-        assert!(is_one());
-        write("above/memory.oom.group", "0\n");
-        write("above/group/memory.oom.group", "1\n");
-        assert!(is_one());
+        for file in ["memory.oom.group", "cgroup.freeze"] {
+            write(file, "1\n");
+        }
+        assert_eq!(seen(), Chain::default());
+        for group in ["above", "above/group"] {
+            write(&format!("{group}/memory.oom.group"), "1\n");
+            assert_eq!(seen(), Chain { ends_as_one: true, freezes: false }, "{group}");
+            write(&format!("{group}/cgroup.freeze"), "1\n");
+            assert_eq!(seen(), Chain { ends_as_one: true, freezes: true }, "{group}");
+            write(&format!("{group}/memory.oom.group"), "0\n");
+            assert_eq!(seen(), Chain { ends_as_one: false, freezes: true }, "{group}");
+            write(&format!("{group}/cgroup.freeze"), "0\n");
+            assert_eq!(seen(), Chain::default());
+        }
         fs::remove_dir_all(top).unwrap();
     }
 }

@@ -353,8 +353,12 @@ impl Command {
     }
 
     /// The cgroup v2 directory that the child's monitor, a process outside of the container, is born into (`CLONE_INTO_CGROUP`, Linux
-    /// 5.7; moved there where a filter refuses clone3(2)), in place of the caller's: for a program that is to go on when the caller's
-    /// group is killed. A child without a [`cgroup`](Self::cgroup) of its own is in it, too. Frozen, it is an error of the start.
+    /// 5.7), in place of the caller's: for a program that is to go on when the caller's group is killed. The child wants a group of its own
+    /// then ([`cgroup`](Self::cgroup), [`cgroup_files`](Self::cgroup_files)).
+    ///
+    /// It is moved there, which takes 10 ms and more at times, where a filter refuses clone3(2), and where the group or one above it is
+    /// killed as a whole for memory (`memory.oom.group`), since the launcher shares the caller's memory for a moment. Into a frozen one
+    /// nothing is started; one that is being frozen just then may hold the caller until it is thawed.
     pub fn monitor_cgroup(&mut self, directory: impl Into<OwnedFd>) -> &mut Self {
         self.monitor_cgroup = Some(Arc::new(directory.into()));
         self

@@ -91,6 +91,9 @@ fn check(command: &Command) -> Result<()> {
         let why = format!("{} descriptors to keep: the most is {KEPT}", command.keep.len());
         return Err(Error::invalid(why));
     }
+    if command.monitor_cgroup.is_some() && command.cgroup.is_none() && command.cgroup_files.is_empty() {
+        return Err(Error::invalid("a cgroup of the monitor's own, and none of the child's"));
+    }
     let mounts = command.root.is_some() || command.scratch.is_some() || !command.mounts.is_empty();
     if mounts && command.process.as_ref().is_some_and(|(_, kinds)| kinds.contains(&Namespace::Mount)) {
         return Err(Error::invalid(

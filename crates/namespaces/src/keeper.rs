@@ -153,7 +153,7 @@ impl Keeper {
 
     /// The cgroup v2 directory that the keeper is born into, and the launchers of its restarts with it: who kills the caller's group does
     /// not kill it along. The monitor of the child that is handed over is in its own
-    /// ([`Command::monitor_cgroup`](crate::Command::monitor_cgroup)). Frozen, it is an error.
+    /// ([`Command::monitor_cgroup`](crate::Command::monitor_cgroup), which tells more of it).
     pub fn cgroup(mut self, directory: impl Into<OwnedFd>) -> Self {
         self.cgroup = Some(Arc::new(directory.into()));
         self

@@ -87,9 +87,9 @@ impl Monitor {
         words.1.ok_or_else(killed)
     }
 
-    /// Whether there is a message.
-    pub(crate) fn has_spoken(&self) -> bool {
-        kernel::readable_within(self.control.as_fd(), Duration::ZERO)
+    /// Whether there is a message within this time, or its end.
+    pub(crate) fn speaks_within(&self, timeout: Duration) -> bool {
+        kernel::readable_within(self.control.as_fd(), timeout)
     }
 
     /// Whether it ends within this time. It does so right after its last word.
@@ -100,6 +100,12 @@ impl Monitor {
     /// Waits for the monitor's own end, which follows its child's at once.
     pub(crate) fn reap(&self) {
         kernel::reap(self.pidfd.as_fd(), true).ok();
+    }
+
+    /// Kills it, and its child with it; waits for the end. Also of one that is frozen.
+    pub(crate) fn kill(&self) {
+        kernel::send_signal(self.pidfd.as_fd(), libc::SIGKILL).ok();
+        self.reap();
     }
 
     /// Breaks the lifeline; waits for the end.

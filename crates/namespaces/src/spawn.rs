@@ -32,7 +32,7 @@ impl Plan {
         }
         let started = start(self, TELL)?;
         let began = executed(self, started.report, &started.monitor)?;
-        let mut child = child(started.monitor, started.caller).map_err(Error::from)?;
+        let mut child = child(self, started.monitor, started.caller).map_err(Error::from)?;
         child.begin(self, began)?;
         Ok(child)
     }
@@ -46,7 +46,7 @@ impl Plan {
         drop(stdin);
         while !monitor.ends_within(PATIENCE) {
             // A group may be frozen at any time, but a program that runs is not held from starting.
-            if !monitor.has_spoken() {
+            if !monitor.speaks_within(Duration::ZERO) {
                 refuse_frozen(self, &monitor)?;
             }
         }
@@ -59,7 +59,7 @@ impl Plan {
     /// As [`spawn`](Self::spawn), up to the point where the child waits for [`Held::release`].
     pub fn spawn_held(&self) -> Result<Held> {
         let started = start(self, HOLD)?;
-        match child(started.monitor, started.caller) {
+        match child(self, started.monitor, started.caller) {
             Ok(child) => {
                 if let Some(arguments) = &self.helpers {
                     id_helpers::write(child.id(), arguments)?;
@@ -145,8 +145,13 @@ enum Unheard {
 }
 
 /// The first message: the child exists. On failure the monitor comes back along with the error.
-fn child(monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Result<Child, (Unheard, Monitor)> {
+fn child(plan: &Plan, monitor: Monitor, pipes: [Option<OwnedFd>; 3]) -> Result<Child, (Unheard, Monitor)> {
     let mut master = None;
+    while !monitor.speaks_within(PATIENCE) {
+        if let Err(error) = refuse_frozen(plan, &monitor) {
+            return Err((Unheard::Here(error), monitor));
+        }
+    }
     loop {
         let error = match monitor.receive(true) {
             Ok(Received::Message(message, Some(pidfd))) if message.kind == STARTED => {
@@ -251,9 +256,15 @@ fn explain(plan: &Plan, step: u32, errno: i32) -> Error {
 
 /// Gives a start up that is held by its group.
 fn refuse_frozen(plan: &Plan, monitor: &Monitor) -> Result<()> {
-    if plan.cgroup.as_ref().is_some_and(|group| birth::is_frozen(group.as_fd())) {
+    let is_frozen =
+        |group: &Option<Arc<OwnedFd>>| group.as_ref().is_some_and(|group| birth::is_frozen(group.as_fd()));
+    if is_frozen(&plan.monitor_cgroup) {
+        monitor.kill();
+        return Err(birth::frozen("launcher"));
+    }
+    if is_frozen(&plan.cgroup) {
         monitor.abandon();
-        return Err(Error::invalid("cannot start a program in a frozen cgroup").with_hint("thaw it first"));
+        return Err(birth::frozen("program"));
     }
     Ok(())
 }

@@ -69,8 +69,11 @@ fn into_a_frozen_group_nothing_is_started_and_the_error_says_why() {
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert_eq!(error.to_string(), "cannot start a program in a frozen cgroup");
         }
-        let error = sh("exit 0").monitor_cgroup(File::open(&inner).unwrap()).spawn().unwrap_err();
-        assert_eq!(error.to_string(), "cannot start the launcher in a frozen cgroup");
+        let of_the_child = Group::new("not-frozen");
+        let mut command = sh("exit 0");
+        command.cgroup(File::open(&of_the_child.0).unwrap()).monitor_cgroup(File::open(&inner).unwrap());
+        let error = command.spawn().unwrap_err();
+        assert_eq!(error.to_string(), "cannot start a launcher in a frozen cgroup");
         group.freeze(false);
         assert!(sh("exit 0").cgroup(File::open(&inner).unwrap()).status().unwrap().success(), "thawed");
         fs::remove_dir(inner).unwrap();
@@ -218,6 +221,64 @@ fn a_monitor_has_the_group_that_was_said_also_where_a_filter_refuses_clone3() {
             start(Some(&own))
         };
         assert!(thread::scope(|scope| scope.spawn(without).join()).unwrap());
+    });
+}
+
+#[test]
+fn a_monitor_whose_group_is_frozen_and_thawed_all_the_time_hangs_no_start() {
+    kernel_test(&[Need::Root], || {
+        let (group, other, stop) = (Group::new("froze"), Group::new("of-the-child"), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    group.freeze(true);
+                    thread::sleep(Duration::from_millis(45));
+                    group.freeze(false);
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+            let (mut well, mut refused) = (0, 0);
+            while well < 20 || refused < 20 {
+                let mut command = sh("exit 7");
+                command.monitor_cgroup(File::open(&group.0).unwrap());
+                match command.cgroup(File::open(&other.0).unwrap()).spawn() {
+                    Ok(child) => {
+                        well += 1;
+                        drop(child);
+                    }
+                    Err(error) => {
+                        refused += 1;
+                        assert_eq!(error.to_string(), "cannot start a launcher in a frozen cgroup");
+                    }
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    });
+}
+
+#[test]
+fn a_monitor_for_which_there_is_no_memory_is_an_error_and_the_caller_goes_on() {
+    kernel_test(&[Need::Root, Need::Cgroup2], || {
+        let (group, other) = (Group::new("no-memory"), Group::new("of-the-child"));
+        fs::write(group.0.join("../cgroup.subtree_control"), "+memory").unwrap();
+        let start = || {
+            let mut command = sh("exit 7");
+            command.monitor_cgroup(File::open(&group.0).unwrap());
+            command.cgroup(File::open(&other.0).unwrap()).status()
+        };
+        assert_eq!(start().unwrap().code(), Some(7), "the positive control");
+        for as_one in ["0", "1"] {
+            fs::write(group.0.join("memory.oom.group"), as_one).unwrap();
+            fs::write(group.0.join("memory.max"), "0").unwrap();
+            for _ in 0..20 {
+                let error = start().unwrap_err();
+                println!("{as_one}: {error}");
+            }
+            fs::write(group.0.join("memory.max"), "max").unwrap();
+            assert_eq!(start().unwrap().code(), Some(7), "{as_one}");
+        }
     });
 }
 

@@ -83,19 +83,17 @@ pub(crate) fn create(builder: &ContainerBuilder, name: &str) -> Result<Detached>
 impl Detached {
     pub(super) fn remove_now(&self, by_force: bool) -> Result<()> {
         let _lock = self.lock()?;
-        if by_force && self.runs()? {
+        while !self.tidy()? {
+            if !by_force {
+                return Err(Error::new(ErrorKind::InUse, "it runs")
+                    .with_hint("stop it before, or remove it by force"));
+            }
             // How it ended nobody asks.
             match self.stop_now(None) {
                 Err(e) if e.kind() != ErrorKind::Lost => return Err(e),
                 _ => {}
             }
         }
-        if self.runs()? {
-            return Err(
-                Error::new(ErrorKind::InUse, "it runs").with_hint("stop it before, or remove it by force")
-            );
-        }
-        self.tidy()?;
         let mut record = self.record()?;
         let guard = self.store.lock()?;
         if record.is_pod() {

@@ -10,7 +10,7 @@ impl Detached {
     /// Starts it, if it does not run: after what is to be done before.
     pub(crate) fn hold(&self, before: impl FnOnce() -> Result<()>) -> Result<()> {
         let _lock = self.lock()?;
-        if self.runs()? {
+        if !self.tidy()? {
             return Ok(());
         }
         before()?;

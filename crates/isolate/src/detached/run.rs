@@ -27,10 +27,9 @@ impl Detached {
 
     /// The lock is held.
     pub(super) fn start_locked(&self, attached: bool) -> Result<Option<Attachment>> {
-        if self.runs()? {
+        if !self.tidy()? {
             return Ok(None);
         }
-        self.tidy()?;
         let mut record = self.record()?;
         let mut description = record.described();
         if description.terminal.is_none() {
@@ -155,10 +154,20 @@ impl Detached {
             && !matches!(self.kept()?.state()?.status, KeptStatus::Exited | KeptStatus::Lost))
     }
 
-    /// Takes back what is left of its last run.
-    pub(super) fn tidy(&self) -> Result<()> {
+    /// Takes back what is left of its last run; `false` if it runs. A keeper may have been starting when who started it was killed: then it
+    /// comes to run, or ends, in a moment.
+    pub(super) fn tidy(&self) -> Result<bool> {
         let begun = Instant::now();
-        while self.store.is_owned(&self.id) && begun.elapsed() < MOMENT {
+        while self.store.is_owned(&self.id) {
+            if self.runs()? {
+                return Ok(false);
+            }
+            if begun.elapsed() > MOMENT {
+                return Err(Error::new(
+                    ErrorKind::InUse,
+                    "its last run has not ended, and does not run either",
+                ));
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
         let guard = self.store.lock()?;
@@ -167,7 +176,7 @@ impl Detached {
             // Its keeper and its monitor, if they were this process's children.
             isolate_namespaces::reap_orphans();
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn group(&self) -> Result<Option<Cgroup>> {

@@ -302,6 +302,13 @@ fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
         clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: writer.as_raw_fd() };
     let pidfd = birth::start(&start, keeper.cgroup.as_ref().map(|group| group.as_fd()), "keeper")?;
     drop(writer);
+    while !kernel::readable_within(reader.as_fd(), PATIENCE) {
+        if keeper.cgroup.as_ref().is_some_and(|group| birth::is_frozen(group.as_fd())) {
+            kernel::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+            kernel::reap(pidfd.as_fd(), true).ok();
+            return Err(birth::frozen("keeper"));
+        }
+    }
     let mut room = [0; size_of::<Report>()];
     let got = kernel::read_all(reader.as_fd(), &mut room).map_err(failed);
     let error = match got {
@@ -317,5 +324,7 @@ fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
     Err(error)
 }
 
+/// After so long it is asked whether its group is frozen.
+const PATIENCE: Duration = Duration::from_millis(30);
 /// What ps(1) shows of it.
 const LONGEST_NAME: usize = 256;

@@ -55,9 +55,9 @@ fn what_is_written_goes_in_and_what_the_program_writes_comes_out_to_all() {
             (reader.join().unwrap(), reader_too.join().unwrap())
         });
         for (stdout, stderr, lost, last) in [first, second] {
-            assert_eq!(stdout.len() as u64 + lost, bytes.len() as u64, "a reader that is late is told");
-            assert!(lost > 0 || stdout == bytes);
-            assert_eq!(stderr, b"err\n");
+            let written = (bytes.len() + b"err\n".len()) as u64;
+            assert_eq!((stdout.len() + stderr.len()) as u64 + lost, written, "a reader that is late is told");
+            assert!(lost > 0 || stdout == bytes && stderr == b"err\n");
             assert_eq!(last.unwrap().end, Some(KeptEnd::Code(6)));
         }
         let log = std::fs::read(place.0.join("log")).unwrap();
