@@ -1,5 +1,6 @@
 //! What the owner does with a container that lasts: it makes one, starts it, executes in it, stops it and removes it.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use isolate::{ContainerBuilder, Outcome, Signal};
@@ -15,8 +16,12 @@ pub(super) fn live(described: &ContainerBuilder, name: &str) {
     }
     phase("inside", || {
         let output = container.exec("sh")?.args(["-c", "echo out; exit 3"]).output()?;
+        // With all else in the container, whose monitor was killed.
+        if output.status.signal() == Some(9) {
+            return Err(format!("container `{name}`: what was executed was killed").into());
+        }
         assert_eq!((output.status.code(), &*output.stdout), (Some(3), &b"out\n"[..]));
-        Ok::<_, isolate::Error>(())
+        Ok::<_, Box<dyn std::error::Error>>(())
     });
     phase("halt", || {
         let ended = container.stop(Duration::from_millis(500))?;
