@@ -25,6 +25,24 @@ fn whoever_is_killed_a_container_that_lasts_is_there_as_a_whole_or_not_at_all() 
     all_points(&LASTING);
 }
 
+/// Points at which something was left once.
+#[test]
+fn what_was_half_made_goes_with_the_first_sweep_and_a_keeper_that_comes_up_late_is_no_stranger() {
+    kernel_test(NEEDS, || {
+        let world = World::new();
+        // Of the record that is whole; of the keeper's process, before it is executed.
+        for (phase, who, name) in [("create", Who::Owner, "rename"), ("launch", Who::Monitor, "close_range")]
+        {
+            let all = calls(&world, phase, ALL);
+            let is_it = |call: &&Call| call.who == who && names::name(call.number) == name;
+            let call = *all.iter().rev().find(is_it).unwrap();
+            let ran = run(&world, phase, ALL, Some((call.who, call.order, Fault::Kill(Who::Owner))));
+            let what = ran.point(phase, &call);
+            ended(&world, &ran, Who::Owner, &what).and_then(|()| world.is_empty_after(&what, true)).unwrap();
+        }
+    });
+}
+
 fn all_points(phases: &[&str]) {
     kernel_test(NEEDS, || {
         let world = World::new();
