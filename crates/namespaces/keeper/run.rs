@@ -154,8 +154,7 @@ impl Keeper {
             self.run.is_ready = true;
             self.runs();
         }
-        // READY is overtaken by a failure of the exec after it.
-        self.run.failed = report;
+        self.run.failed = self.run.failed.and(report);
         self.read_report();
     }
 

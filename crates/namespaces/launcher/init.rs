@@ -2,7 +2,7 @@
 //! program ended. And the one that is there in the place of a program.
 
 use crate::sys::{call, nr};
-use crate::wire::{ENDED, Message};
+use crate::wire::{CLOSING, ENDED, Message, Report};
 use crate::{Title, channel, exit, operation};
 
 const SIGCHLD: isize = 17;
@@ -19,14 +19,11 @@ const ENDING: [isize; 4] = [1, 2, 3, 15];
 ///
 /// # Safety
 /// Nothing but `monitor` is used again of this process's descriptors, and nothing of the plan.
-pub(crate) unsafe fn stay(program: i32, monitor: i32, plan: (usize, usize), title: Title) -> ! {
+pub(crate) unsafe fn stay(program: i32, [monitor, report]: [i32; 2], plan: (usize, usize), title: Title) -> ! {
     // SAFETY: numbers, and memory on this stack.
     unsafe {
         // First: the report closes by the exec of the program, and here.
-        if operation::close_all_but(&[monitor]) < 0 {
-            // The caller would wait for that end for ever.
-            exit(122);
-        }
+        close_all_but(&[monitor], &[monitor, report], report);
         call(nr::MUNMAP, [plan.0, plan.1, 0, 0, 0, 0]);
         call(nr::CAPSET, [CAPABILITY_VERSION.as_ptr() as usize, KILL_ONLY.as_ptr() as usize, 0, 0, 0, 0]);
         call(nr::PRCTL, [15 /* PR_SET_NAME */, c"init".as_ptr() as usize, 0, 0, 0, 0]);
@@ -53,14 +50,11 @@ pub(crate) unsafe fn stay(program: i32, monitor: i32, plan: (usize, usize), titl
 ///
 /// # Safety
 /// Nothing is used again of this process's descriptors.
-pub(crate) unsafe fn idle() -> ! {
+pub(crate) unsafe fn idle(report: i32) -> ! {
     // SAFETY: numbers, and memory on this stack.
     unsafe {
         call(nr::CAPSET, [CAPABILITY_VERSION.as_ptr() as usize, NONE.as_ptr() as usize, 0, 0, 0, 0]);
-        // The end of the report is what the caller waits for.
-        if operation::close_all_but(&[]) < 0 {
-            exit(122);
-        }
+        close_all_but(&[], &[report], report);
         let all = u64::MAX;
         loop {
             match call(nr::RT_SIGTIMEDWAIT, [&raw const all as usize, 0, 0, 8, 0, 0]) {
@@ -69,6 +63,28 @@ pub(crate) unsafe fn idle() -> ! {
                 }
                 signal if ENDING.contains(&signal) => exit(0),
                 _ => {}
+            }
+        }
+    }
+}
+
+/// Closes all but `kept`, and before, so that a failure can be told, all but `first`, the report among them: the end of the report is what
+/// the caller waits for, and what runs beside an init that has more is none that was described.
+/// SAFETY: of this process's descriptors only those in `kept` are used again.
+unsafe fn close_all_but(kept: &[i32], first: &[i32], report: i32) {
+    // SAFETY: as above, and a report on this stack.
+    unsafe {
+        let mut closed = operation::close_all_but(first);
+        let most = closed >= 0;
+        if most {
+            closed = operation::close_all_but(kept);
+        }
+        if closed < 0 {
+            let failed = Report::failed(CLOSING, -closed as i32);
+            let told = call(nr::WRITE, [report as usize, &raw const failed as usize, size_of::<Report>(), 0, 0, 0]);
+            // A report that is closed was the last.
+            if !most || told >= 0 {
+                exit(122);
             }
         }
     }

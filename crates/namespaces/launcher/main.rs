@@ -180,13 +180,13 @@ unsafe fn child(run: &mut Run, go: [i32; 2], plan: (usize, usize), title: Title)
                 return Err(Report::failed(INIT, -pid as i32));
             }
             if pid != 0 {
-                init::stay(pid as i32, go[0], plan, title);
+                init::stay(pid as i32, [go[0], run.header.report], plan, title);
             }
         }
         let (first, count) = (first + run.header.child, run.header.main);
         run.steps(first, count)?;
         if run.header.init == IDLES {
-            init::idle();
+            init::idle(run.header.report);
         }
         Err(Report::failed(first + count, sys::EBADMSG))
     }

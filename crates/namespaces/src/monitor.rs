@@ -55,15 +55,15 @@ impl Monitor {
         kernel::send_byte(self.control.as_fd(), GO)
     }
 
-    /// Waits for its last word, how the child ended, if it still says so; and the last report, where reports come this way.
+    /// Waits for its last word, how the child ended, if it still says so; and the report that counts, where reports come this way.
     pub(crate) fn last_words(&self) -> io::Result<(Option<Report>, Option<End>)> {
-        let mut report = None;
+        let mut report = None::<Report>;
         loop {
             match self.receive(true)? {
                 Received::Message(message, _) if message.kind == ENDED => {
                     return Ok((report, Some(End::of(&message))));
                 }
-                Received::Report(one) => report = Some(one),
+                Received::Report(next) => report = Some(report.map_or(next, |report| report.and(next))),
                 Received::Message(..) | Received::Nothing => {}
                 Received::End => return Ok((report, None)),
             }

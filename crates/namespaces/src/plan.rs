@@ -144,6 +144,7 @@ impl Plan {
             wire::CLONE => self.clone_words.read(),
             wire::LAUNCH => "execute the launcher".into(),
             wire::INIT => "clone the program's process below its init".into(),
+            wire::CLOSING => "close what the init of the program's process need not have".into(),
             n => self.steps.get(n as usize).map_or("make a step".into(), |step| step.words.read()),
         }
     }

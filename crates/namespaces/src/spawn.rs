@@ -196,14 +196,14 @@ pub(crate) fn executed(plan: &Plan, report: Option<OwnedFd>, monitor: &Monitor) 
     let mut bytes = [0; 4 * size_of::<Report>()];
     let read =
         kernel::read_all(report.as_fd(), &mut bytes).map_err(|e| Error::io("cannot read the report", &e))?;
-    let last = bytes[..read].chunks_exact(size_of::<Report>()).next_back().map(Report::from_bytes);
-    verdict(plan, last, monitor, None)
+    let all = bytes[..read].chunks_exact(size_of::<Report>()).map(Report::from_bytes);
+    verdict(plan, all.reduce(Report::and), monitor, None)
 }
 
-/// READY is overtaken by a failure of the exec after it: the last report counts. Without one the child was killed; `end` is how,
-/// if that has been heard.
-fn verdict(plan: &Plan, last: Option<Report>, monitor: &Monitor, end: Option<ExitStatus>) -> Result<Report> {
-    let failed = match last {
+/// A failure counts more than READY, after which the exec may fail. Without a report the child was killed; `end` is how, if that has been
+/// heard.
+fn verdict(plan: &Plan, said: Option<Report>, monitor: &Monitor, end: Option<ExitStatus>) -> Result<Report> {
+    let failed = match said {
         Some(ready) if ready.errno == 0 => return Ok(ready),
         Some(Report { step, errno, .. }) => explain(plan, step, errno),
         None => {

@@ -18,6 +18,8 @@ pub(crate) const CLONE: u32 = u32::MAX - 1;
 pub(crate) const LAUNCH: u32 = u32::MAX - 2;
 /// Step index of a failed clone of the program's process by its init.
 pub(crate) const INIT: u32 = u32::MAX - 3;
+/// Step index of a failed closing of what the init of the program's process need not have.
+pub(crate) const CLOSING: u32 = u32::MAX - 4;
 
 /// Results that steps may keep.
 pub(crate) const SLOTS: usize = 256;
@@ -123,8 +125,8 @@ pub(crate) const OP_LANDLOCK: u32 = OPERATIONS + 10;
 /// Closes every descriptor but the standard ones, the report's and that to the monitor, which the exec closes.
 pub(crate) const OP_CLOSE: u32 = OPERATIONS + 11;
 
-/// What comes back on the report pipe: with errno 0 just before the exec, with another when a step failed. The exec
-/// closes the pipe; a pipe that closes before either means that the child was killed.
+/// What comes back on the report pipe: with errno 0 just before the exec, with another when a step failed, also after the first, or by its
+/// init before it. The exec closes the pipe; a pipe that closes before either means that the child was killed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -140,6 +142,11 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) const fn failed(step: u32, errno: i32) -> Self {
         Self { step, errno, at: 0, user_us: 0, system_us: 0 }
+    }
+
+    /// Of this one and the next, the one that counts: a failure, whichever came first.
+    pub(crate) const fn and(self, next: Self) -> Self {
+        if self.errno == 0 { next } else { self }
     }
 
     /// As it was written, from as many bytes as it has.

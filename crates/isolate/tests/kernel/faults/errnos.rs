@@ -54,6 +54,28 @@ fn a_mount_that_fails_is_a_start_that_fails() {
     });
 }
 
+/// The caller has heard by then that the program is about to be executed.
+#[test]
+fn an_init_that_cannot_close_what_it_has_is_a_start_that_fails() {
+    kernel_test(NEEDS, || {
+        let world = World::new();
+        let is_it = |call: &Call| call.who == Who::Child && call.number == libc::SYS_close_range;
+        let all: Vec<_> = calls(&world, "launch", RULES).into_iter().filter(is_it).collect();
+        let mut told = 0;
+        // Init and program are as fast as each other: which call is the n-th differs.
+        for call in all.iter().cycle().take(40) {
+            let ran = run(&world, "launch", RULES, Some((call.who, call.order, Fault::Fail(libc::EINVAL))));
+            let what = ran.point("launch", call);
+            if ran.trace.struck.as_ref().is_some_and(is_it) {
+                let error = ran.said("error", "launch").unwrap_or_else(|| panic!("{what}: {:?}", ran.lines));
+                told += usize::from(error.contains("cannot close what the init of the program's process"));
+            }
+            world.is_empty_after(&what, true).unwrap();
+        }
+        assert!(told > 0);
+    });
+}
+
 /// Those that are tried at the n-th point: all of them in a long run, else another one each time.
 pub(super) fn errnos(n: usize) -> Vec<i32> {
     let first = std::env::var("ISOLATE_TESTS_ROTATE").ok().and_then(|text| text.parse::<usize>().ok());
