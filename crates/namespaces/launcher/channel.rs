@@ -122,7 +122,8 @@ unsafe fn transfer(
         // SAFETY: a msghdr, and what it points to is the caller's promise.
         let done = unsafe { call(number, [socket as usize, header.as_ptr() as usize, flags, 0, 0, 0]) };
         tries += u32::from(done != -EINTR);
-        if done >= 0 || done == -EPIPE || done == -EAGAIN || tries == TRIES {
+        let no_message = done == -EAGAIN && flags & MSG_DONTWAIT != 0;
+        if done >= 0 || done == -EPIPE || no_message || tries == TRIES {
             return done;
         }
     }

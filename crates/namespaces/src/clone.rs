@@ -144,7 +144,10 @@ unsafe extern "C" fn child(data: *mut c_void) -> ! {
         let mut n = 0;
         while n < start.keep.len() {
             let fd = *start.keep.as_ptr().add(n);
-            call(libc::SYS_fcntl as usize, [fd as usize, libc::F_SETFD as usize, 0, 0, 0, 0]);
+            let kept = call(libc::SYS_fcntl as usize, [fd as usize, libc::F_SETFD as usize, 0, 0, 0, 0]);
+            if kept < 0 {
+                failed = kept;
+            }
             n += 1;
         }
         let none: usize = 0;
