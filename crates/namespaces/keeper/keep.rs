@@ -9,6 +9,7 @@ use crate::record::{Health, Phase, Record};
 use crate::run::Run;
 use crate::start::each;
 use crate::sys::{EAGAIN, EINTR};
+use crate::wire::{GROUPS, Report, STATE};
 
 pub(crate) struct Keeper {
     pub config: Config,
@@ -66,8 +67,8 @@ impl Keeper {
         children: 0,
     };
 
-    /// Takes over. The errno of what is refused.
-    pub(crate) fn begin(&mut self) -> Result<(), isize> {
+    /// Takes over. An error is what is refused.
+    pub(crate) fn begin(&mut self) -> Result<(), Report> {
         let config = &self.config;
         let mut refused = 0;
         each(config, config.groups, |file| {
@@ -75,7 +76,7 @@ impl Keeper {
             call::close(file);
         });
         if refused < 0 {
-            return Err(-refused);
+            return Err(Report::failed(GROUPS, -refused as i32));
         }
         self.record.begin(config);
         self.run.begin(config);
@@ -98,8 +99,11 @@ impl Keeper {
             self.check.first(config, config.began);
         }
         self.record.event(b"kept", b"");
-        self.record.write();
-        Ok(())
+        // Without one nobody would know that it runs.
+        match self.record.write() {
+            failed if failed < 0 => Err(Report::failed(STATE, -failed as i32)),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn keep(&mut self) -> ! {

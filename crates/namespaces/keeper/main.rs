@@ -60,15 +60,16 @@ unsafe extern "C" fn enter(stack: *const usize) -> ! {
     // SAFETY: the only reference that is ever made.
     let keeper = unsafe { &mut *KEEPER.0.get() };
     let is_one = call::read_config(config, &mut keeper.config);
-    let begun = if is_one { keeper.begin() } else { Err(sys::EBADMSG as isize) };
-    let errno = begun.err().unwrap_or(0) as i32;
+    let damaged = Err(Report::failed(BEFORE, sys::EBADMSG));
+    let begun = if is_one { keeper.begin() } else { damaged };
+    let said = begun.err().unwrap_or(Report::failed(BEFORE, 0));
     // SAFETY: a report on this stack.
-    unsafe {
-        let said = Report::failed(BEFORE, errno);
-        sys::call(sys::nr::WRITE, [report as usize, &raw const said as usize, size_of::<Report>(), 0, 0, 0]);
-    }
+    let told = unsafe {
+        sys::call(sys::nr::WRITE, [report as usize, &raw const said as usize, size_of::<Report>(), 0, 0, 0])
+    };
     call::close(report);
-    if errno != 0 {
+    // Who has been killed hears nothing, and wants it to go on.
+    if said.errno != 0 || (told < 0 && told != -sys::EPIPE) {
         call::exit(1);
     }
     keeper.keep()

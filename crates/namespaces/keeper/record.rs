@@ -5,6 +5,8 @@ use crate::config::{Config, STATE_ROOM};
 use crate::text::{Short, Text};
 use crate::wire::Message;
 
+const ENOSPC: isize = 28;
+
 /// What the state says.
 pub(crate) struct Record {
     pub directory: i32,
@@ -189,14 +191,15 @@ impl Record {
         text
     }
 
-    /// Where there is no room, in what was kept for that; where there is none left either, the old one stays.
-    pub(crate) fn write(&self) {
+    /// Where there is no room, in what was kept for that; where there is none left either, the old one stays. An error is a negative number.
+    pub(crate) fn write(&self) -> isize {
         let text = self.text();
-        if !self.put(text.bytes(), REPLACE) {
+        let put = self.put(text.bytes(), REPLACE);
+        if put < 0 {
             let spare = call::rename(self.directory, c"state.spare", c"state.new") >= 0;
-            if !spare || !self.put(text.bytes(), READ_WRITE) {
+            if !spare || self.put(text.bytes(), READ_WRITE) < 0 {
                 call::unlink(self.directory, c"state.new");
-                return;
+                return put;
             }
         }
         let spare = call::open(self.directory, c"state.spare", APPEND) as i32;
@@ -206,18 +209,23 @@ impl Record {
             }
             call::close(spare);
         }
+        0
     }
 
-    /// Aside, and then in the place of the old one.
-    fn put(&self, text: &[u8], flags: usize) -> bool {
-        let file = call::open(self.directory, c"state.new", flags) as i32;
+    /// Aside, and then in the place of the old one. An error is a negative number.
+    fn put(&self, text: &[u8], flags: usize) -> isize {
+        let file = call::open(self.directory, c"state.new", flags);
         if file < 0 {
-            return false;
+            return file;
         }
-        let written = call::write(file, text) == text.len() as isize;
-        call::truncate(file, text.len() as u64);
-        call::close(file);
-        written && call::rename(self.directory, c"state.new", c"state") >= 0
+        let written = call::write(file as i32, text);
+        call::truncate(file as i32, text.len() as u64);
+        call::close(file as i32);
+        match written {
+            failed if failed < 0 => failed,
+            all if all == text.len() as isize => call::rename(self.directory, c"state.new", c"state"),
+            _ => -ENOSPC,
+        }
     }
 
     pub(crate) fn event(&self, kind: &[u8], detail: &[u8]) {

@@ -259,7 +259,8 @@ impl Keeper {
         self.record.stopped = true;
         self.run.again = false;
         if self.record.phase != Phase::Restarting {
-            return self.record.write();
+            self.record.write();
+            return;
         }
         if self.run.control < 0 {
             self.exited();

@@ -20,6 +20,9 @@ pub(crate) const LAUNCH: u32 = u32::MAX - 2;
 pub(crate) const INIT: u32 = u32::MAX - 3;
 /// Step index of a failed closing of what the init of the program's process need not have.
 pub(crate) const CLOSING: u32 = u32::MAX - 4;
+/// In the place of a step: what a keeper cannot do, to join its control groups and to write its state.
+pub(crate) const GROUPS: u32 = u32::MAX - 5;
+pub(crate) const STATE: u32 = u32::MAX - 6;
 
 /// Results that steps may keep.
 pub(crate) const SLOTS: usize = 256;

@@ -22,7 +22,7 @@ use crate::keeper_config::{Again, Config, List};
 use crate::kernel;
 use crate::plan::Plan;
 use crate::stdio::{Ends, Kind};
-use crate::wire::{LAUNCH, QUIET, Report, TELL};
+use crate::wire::{GROUPS, LAUNCH, QUIET, Report, STATE, TELL};
 use crate::{Error, Result};
 
 impl Child {
@@ -304,8 +304,7 @@ fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
     drop(writer);
     while !kernel::readable_within(reader.as_fd(), PATIENCE) {
         if keeper.cgroup.as_ref().is_some_and(|group| birth::is_frozen(group.as_fd())) {
-            kernel::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
-            kernel::reap(pidfd.as_fd(), true).ok();
+            end(&pidfd);
             return Err(birth::frozen("keeper"));
         }
     }
@@ -315,13 +314,22 @@ fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
         Ok(got) if got == room.len() => match Report::from_bytes(&room) {
             Report { errno: 0, .. } => return Ok(pidfd),
             Report { step: LAUNCH, errno, .. } => Error::os("cannot execute the keeper", errno),
-            Report { errno, .. } => Error::os("the keeper cannot move to another control group", errno),
+            Report { step: GROUPS, errno, .. } => {
+                Error::os("the keeper cannot join its control group", errno)
+            }
+            Report { step: STATE, errno, .. } => Error::os("the keeper cannot write its state", errno),
+            Report { errno, .. } => Error::os("the keeper cannot read what it is to do", errno),
         },
         Ok(_) => Error::lost("the keeper was killed before it was ready"),
         Err(error) => error,
     };
-    kernel::reap(pidfd.as_fd(), true).ok();
+    end(&pidfd);
     Err(error)
+}
+
+fn end(keeper: &OwnedFd) {
+    kernel::send_signal(keeper.as_fd(), libc::SIGKILL).ok();
+    kernel::reap(keeper.as_fd(), true).ok();
 }
 
 /// After so long it is asked whether its group is frozen.
