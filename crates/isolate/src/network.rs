@@ -380,8 +380,19 @@ pub(crate) fn left(store: &Store, guard: &Guard, network: &str, container: &str)
     match NetworkRecord::read(&directory)? {
         Some(record) if record.implicit && Leases::of(&directory).none()? => take_down(store, guard, &record),
         Some(record) => names::leave(store, guard, &record, container),
-        None => Ok(()),
+        // It was being taken down before.
+        None if network == DEFAULT && directory.exists() && Leases::of(&directory).none()? => {
+            take_down(store, guard, &the_default())
+        }
+        None => forwarding::restore(store, guard),
     }
+}
+
+/// All that is to be known of the default network to take it down, its record being gone.
+fn the_default() -> NetworkRecord {
+    let mut record = NetworkRecord::new(DEFAULT, DEFAULT.to_owned(), Vec::new());
+    record.implicit = true;
+    record
 }
 
 /// Removes its bridge, if it has one, with rules and links, and then its directory: as long as that is there, a sweep looks for the bridge.
@@ -411,12 +422,7 @@ pub(crate) fn sweep(store: &Store, guard: &Guard) -> Result<()> {
         };
         let record = match found {
             Some(record) => record,
-            // Of the default network all is known without it.
-            None if entry.file_name() == DEFAULT => {
-                let mut record = NetworkRecord::new(DEFAULT, DEFAULT.to_owned(), Vec::new());
-                record.implicit = true;
-                record
-            }
+            None if entry.file_name() == DEFAULT => the_default(),
             // Nothing was made of it yet.
             None => {
                 fs::remove_dir_all(&directory).map_err(failed)?;
