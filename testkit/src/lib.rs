@@ -15,7 +15,7 @@
 //!
 //! What the machine lacks is printed and counted, never silently skipped. Environment:
 //!
-//! - `ISOLATE_TESTS_REPORT=FILE`: one line is appended for each test: `RAN`, `FAILED` or `MISSING <need>:`.
+//! - `ISOLATE_TESTS_REPORT=FILE`: one line is appended for each test: `RAN: TEST`, `FAILED: TEST: WHY` or `MISSING NEED: TEST`.
 //! - `ISOLATE_TESTS_REQUIRE=root,overlay`: a test that lacks one of these fails (names: [`Need`]'s `Display`).
 //! - `ISOLATE_TESTS_TIMEOUT=SECONDS`: for one test (300).
 //! - `ISOLATE_TESTS_LONG=1`: tests of many points try them all, and say how many there were; for one test two hours.

@@ -5,6 +5,9 @@ use std::io::Write;
 
 use crate::Need;
 
+/// Characters of a reason.
+const WHY: usize = 500;
+
 /// Appends one line to the file named by `ISOLATE_TESTS_REPORT`, if there is one.
 pub(crate) fn line(text: &str) {
     let Some(path) = std::env::var_os("ISOLATE_TESTS_REPORT").filter(|path| !path.is_empty()) else { return };
@@ -15,6 +18,20 @@ pub(crate) fn line(text: &str) {
     if let Err(error) = written {
         panic!("ISOLATE_TESTS_REPORT={}: {error}", path.display());
     }
+}
+
+/// How a test ended that has printed this.
+pub(crate) fn ended(test: &str, well: bool, printed: &str) {
+    line(&if well { format!("RAN: {test}") } else { format!("FAILED: {test}: {}", why(printed)) });
+}
+
+/// What is told of a failure where there is room for one line: the first point that was wrong, or the first panic.
+fn why(printed: &str) -> String {
+    let mut lines = printed.lines();
+    let first = |line: &&str| line.starts_with("WRONG ") || line.contains(" panicked at ");
+    let found = lines.by_ref().find(first).unwrap_or("it did not say");
+    let message = if found.contains(" panicked at ") { lines.next().unwrap_or_default() } else { "" };
+    format!("{found} {message}").trim_end().chars().take(WHY).collect()
 }
 
 /// Prints and counts what this machine lacks; a failure where the run requires it.
@@ -46,6 +63,14 @@ fn is_required(required: &str, need: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_failure_the_first_reason_is_told() {
+        assert_eq!(why("x\nWRONG a point\nthread 'x' panicked at y:1:\nz\n"), "WRONG a point");
+        assert_eq!(why("thread 'x' panicked at y:1:\nz\nWRONG"), "thread 'x' panicked at y:1: z");
+        assert_eq!(why("\n"), "it did not say");
+        assert_eq!(why(&format!("WRONG {}", "ü".repeat(WHY))).chars().count(), WHY);
+    }
 
     #[test]
     fn a_required_need_is_found_by_its_whole_name() {

@@ -28,7 +28,7 @@ pub fn kernel_test(needs: &[Need], body: impl FnOnce()) {
         return;
     }
     let (status, printed) = outside(&test);
-    report::line(&format!("{}: {test}", if status.success() { "RAN" } else { "FAILED" }));
+    report::ended(&test, status.success(), &printed);
     assert!(status.success(), "{test} in its world: {status}\n{printed}");
     if is_long() {
         print!("{printed}");

@@ -8,6 +8,8 @@ pub(crate) struct Place {
     pub name: String,
     pub ran: usize,
     pub failed: Vec<String>,
+    /// Of each that failed, in a line.
+    pub why: BTreeMap<String, String>,
     /// Failed among the others, and passed alone.
     pub alone: Vec<String>,
     /// What was lacking, and for how many tests.
@@ -24,8 +26,11 @@ impl Place {
         for line in report.lines() {
             if line.starts_with("RAN: ") {
                 place.ran += 1;
-            } else if let Some(test) = line.strip_prefix("FAILED: ") {
+            } else if let Some((test, why)) =
+                line.strip_prefix("FAILED: ").and_then(|rest| rest.split_once(": "))
+            {
                 place.failed.push(test.to_owned());
+                place.why.insert(test.to_owned(), why.to_owned());
             } else if let Some((need, _)) =
                 line.strip_prefix("MISSING ").and_then(|rest| rest.rsplit_once(": "))
             {
@@ -42,6 +47,12 @@ impl Place {
         self.ran += failed - self.failed.len();
         self.alone = tests;
         self
+    }
+
+    fn tell_why(&self, test: &str) {
+        if let Some(why) = self.why.get(test) {
+            println!("    {why}");
+        }
     }
 }
 
@@ -64,9 +75,11 @@ pub(crate) fn print(places: &[Place]) -> bool {
         }
         for test in &place.alone {
             println!("{}: failed among the others, passed alone: {test}", place.name);
+            place.tell_why(test);
         }
         for test in &place.failed {
             println!("{}: FAILED {test}", place.name);
+            place.tell_why(test);
         }
         if !place.good && place.failed.is_empty() {
             println!("{}: FAILED, see above", place.name);
@@ -81,12 +94,17 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_counted_by_need() {
-        let place =
-            Place::read("x", "RAN: a\nMISSING program:nft: b\nMISSING program:nft: c\nFAILED: d\n", 1, true);
+        let place = Place::read(
+            "x",
+            "RAN: a\nMISSING program:nft: b\nMISSING program:nft: c\nFAILED: d: e: f\n",
+            1,
+            true,
+        );
         assert_eq!((place.ran, place.failed.len()), (1, 1));
+        assert_eq!(place.why.get("d").map(String::as_str), Some("e: f"));
         assert_eq!(place.missing.get("program:nft"), Some(&2));
         assert!(!print(&[place]));
-        let place = Place::read("x", "RAN: a\nFAILED: d\n", 1, true).passed_alone(vec!["d".into()]);
+        let place = Place::read("x", "RAN: a\nFAILED: d: e\n", 1, true).passed_alone(vec!["d".into()]);
         assert_eq!((place.ran, place.failed.len(), place.alone.len()), (2, 0, 1));
         assert!(print(&[place]));
     }

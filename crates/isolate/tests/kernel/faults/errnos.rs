@@ -6,7 +6,9 @@ use testkit::kernel_test;
 use testkit::trace::{Call, Fault, Rules, Who};
 
 use super::world::World;
-use super::{LASTING, NEEDS, PHASES, beside, calls, is_wanted, most_were_reached, names, point, run, stride};
+use super::{
+    LASTING, LIMIT, NEEDS, PHASES, beside, calls, is_wanted, most_were_reached, names, point, run, stride,
+};
 
 const ERRNOS: [i32; 11] = [
     libc::EPERM,
@@ -114,7 +116,8 @@ fn all_points(phases: &[&str]) {
             let mut counts = Counts::default();
             for (n, call) in all.iter().step_by(step).enumerate() {
                 for errno in errnos(n) {
-                    if let Err(error) = one(&world, phase, call, errno, shape.as_deref(), &mut counts) {
+                    let mut point = || one(&world, phase, call, errno, shape.as_deref(), &mut counts);
+                    if let Err(error) = world.unless_slow(&mut point) {
                         println!("WRONG {error}");
                         wrong.push(error);
                         world.tidy_up();
@@ -176,7 +179,7 @@ fn one(
     // Namespaces take a moment to go. What the kernel has not got done by then is no concern of a sweep's.
     let mut left = world.left(Duration::from_millis(500));
     if left.iter().all(|thing| thing.starts_with("link ")) {
-        left = world.left(Duration::from_secs(5));
+        left = world.left(LIMIT);
     }
     if !left.is_empty() && errno == libc::ENOENT {
         counts.believed += 1;
