@@ -176,11 +176,8 @@ fn one(
     let told = ran.errors().next();
     counts.told += usize::from(told.is_some());
     counts.tolerated += usize::from(told.is_none());
-    // Namespaces take a moment to go. What the kernel has not got done by then is no concern of a sweep's.
-    let mut left = world.left(Duration::from_millis(500));
-    if left.iter().all(|thing| thing.starts_with("link ")) {
-        left = world.left(LIMIT);
-    }
+    // What the kernel has not got done by then is no concern of a sweep's.
+    let left = world.left_at_last(Duration::from_millis(500));
     if !left.is_empty() && errno == libc::ENOENT {
         counts.believed += 1;
         world.tidy_up();
