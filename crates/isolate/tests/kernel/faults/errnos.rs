@@ -6,9 +6,7 @@ use testkit::kernel_test;
 use testkit::trace::{Call, Fault, Rules, Who};
 
 use super::world::World;
-use super::{
-    LASTING, LIMIT, NEEDS, PHASES, beside, calls, is_wanted, most_were_reached, names, point, run, stride,
-};
+use super::{LASTING, NEEDS, PHASES, beside, calls, is_wanted, most_were_reached, names, point, run, stride};
 
 const ERRNOS: [i32; 11] = [
     libc::EPERM,

@@ -77,7 +77,11 @@ impl World {
     /// As that; namespaces and their links, which the kernel ends in its own time, have more.
     pub(super) fn left_at_last(&self, patience: Duration) -> Vec<String> {
         let left = self.left(patience);
-        if left.iter().all(|thing| thing.starts_with("link ")) { self.left(LIMIT) } else { left }
+        if left.iter().all(|thing| thing.starts_with("link ")) {
+            self.left(Duration::from_secs(15))
+        } else {
+            left
+        }
     }
 
     fn state(&self) -> Vec<String> {
