@@ -19,7 +19,7 @@ fn empty() -> usize {
 
 /// # Safety
 /// Places in the plan were checked; that numbers and structures mean what they should is the library's promise.
-pub(crate) unsafe fn perform(operation: u32, args: [usize; 6], run: &Run) -> isize {
+pub(crate) unsafe fn perform(operation: u32, args: [usize; 6], run: &mut Run) -> isize {
     let [a, b, c, d, ..] = args;
     // SAFETY: the caller's promise.
     unsafe {
@@ -29,7 +29,7 @@ pub(crate) unsafe fn perform(operation: u32, args: [usize; 6], run: &Run) -> isi
             OP_READY => ready(run),
             OP_ALIVE => alive(run.monitor),
             OP_ID_MAP => id_map(a, b, c as u64, d, args[4] as u64),
-            OP_MASK => mask(a, b, c),
+            OP_MASK => mask(a, b, c, &mut run.hidden),
             OP_DEVICE => device(a, b as u32, c as u32),
             OP_TERMINAL => terminal(a, run.header.control),
             OP_FILTER => {
@@ -163,7 +163,7 @@ unsafe fn device(fd: usize, major: u32, minor: u32) -> isize {
 
 /// What is not there need not be hidden.
 /// SAFETY: as of [`perform`].
-unsafe fn mask(path: usize, null: usize, nothing: usize) -> isize {
+unsafe fn mask(path: usize, null: usize, nothing: usize, attached: &mut bool) -> isize {
     // SAFETY: a string of the plan, descriptors, and literals.
     unsafe {
         let flags = 0o10000000 | 0o400000 | O_CLOEXEC; // O_PATH, O_NOFOLLOW
@@ -172,8 +172,15 @@ unsafe fn mask(path: usize, null: usize, nothing: usize) -> isize {
             return if place == -ENOENT || place == -ENOTDIR { 0 } else { place };
         }
         let done = match node(place as usize) {
-            Ok((mode, _)) if mode & KIND == DIRECTORY => cover(place as usize, nothing, path),
-            Ok(_) => cover(place as usize, null, 0),
+            // The first one has the mount itself: attached it can be copied, which it cannot before (Linux 6.15), and to close it does
+            // not end it, which waits for every processor.
+            Ok((mode, _)) if mode & KIND == DIRECTORY && !*attached => {
+                let moved = move_over(nothing, place as usize);
+                *attached = moved >= 0;
+                moved
+            }
+            Ok((mode, _)) if mode & KIND == DIRECTORY => cover(place as usize, nothing),
+            Ok(_) => cover(place as usize, null),
             Err(failed) => failed,
         };
         call(nr::CLOSE, [place as usize, 0, 0, 0, 0, 0]);
@@ -181,28 +188,25 @@ unsafe fn mask(path: usize, null: usize, nothing: usize) -> isize {
     }
 }
 
-/// A copy of a mount over an open place; where a detached one cannot be copied (before Linux 6.15), nothing of its own by path.
+/// A copy of a mount over an open place.
 /// SAFETY: as of [`perform`].
-unsafe fn cover(place: usize, with: usize, path: usize) -> isize {
+unsafe fn cover(place: usize, with: usize) -> isize {
     // SAFETY: descriptors and strings.
     unsafe {
         let copy = call(new::OPEN_TREE, [with, empty(), COPY, 0, 0, 0]);
-        if copy == -EINVAL && path != 0 {
-            let kind = c"tmpfs".as_ptr() as usize;
-            let flags = 1 | 2 | 4 | 8; // read-only, nosuid, nodev, noexec
-            return call(
-                nr::MOUNT,
-                [kind, path, kind, flags, c"size=4k,nr_inodes=2,mode=555".as_ptr() as usize, 0],
-            );
-        }
         if copy < 0 {
             return copy;
         }
-        let moved =
-            call(new::MOVE_MOUNT, [copy as usize, empty(), place, empty(), MOVE_BETWEEN_DESCRIPTORS, 0]);
+        let moved = move_over(copy as usize, place);
         call(nr::CLOSE, [copy as usize, 0, 0, 0, 0, 0]);
         moved
     }
+}
+
+/// SAFETY: as of [`perform`].
+unsafe fn move_over(mount: usize, place: usize) -> isize {
+    // SAFETY: descriptors and literals.
+    unsafe { call(new::MOVE_MOUNT, [mount, empty(), place, empty(), MOVE_BETWEEN_DESCRIPTORS, 0]) }
 }
 
 /// ioctl_tty(2). The multiplexer of a devpts is character device 5:2 on that file system (Documentation/filesystems/devpts.rst):

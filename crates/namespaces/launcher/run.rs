@@ -14,6 +14,8 @@ pub(crate) struct Run {
     pub monitor: i32,
     /// User and system time that the init of this process had used when it cloned it, in µs.
     pub used: [u64; 2],
+    /// The mount of nothing hides a directory.
+    pub hidden: bool,
 }
 
 impl Run {
@@ -55,7 +57,7 @@ impl Run {
             }
             i += 1;
         }
-        Ok(Self { base, length, header, slots: [-1; SLOTS], monitor: -1, used: [0; 2] })
+        Ok(Self { base, length, header, slots: [-1; SLOTS], monitor: -1, used: [0; 2], hidden: false })
     }
 
     /// Makes `count` steps from `first` on.
@@ -101,7 +103,7 @@ impl Run {
     }
 
     /// SAFETY: as of [`operation::perform`](crate::operation::perform).
-    unsafe fn step(&self, step: &Step, args: [usize; 6]) -> isize {
+    unsafe fn step(&mut self, step: &Step, args: [usize; 6]) -> isize {
         if step.call >= OPERATIONS {
             // SAFETY: as of the calls.
             return unsafe { operation::perform(step.call, args, self) };

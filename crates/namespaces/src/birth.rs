@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags, openat};
+use rustix::process::Pid;
 
-use crate::clone::{self, Start};
+use crate::clone::{self, Born, Start};
 use crate::error::{Error, Result};
 use crate::kernel;
 
-/// Starts it, and returns its pidfd. `what` is its name.
+/// Starts it. `what` is its name.
 ///
 /// To be born into a cgroup takes no longer than to be born elsewhere; to be moved there waits for every processor, 10 ms and more at times
 /// (cgroup_threadgroup_rwsem). But until it has executed, the child shares the caller's memory:
@@ -18,7 +19,7 @@ use crate::kernel;
 /// - The kernel does not choose such a child when memory is short (`in_vfork` in mm/oom_kill.c), but it would end it, and the caller with
 ///   it, along with a group that is killed as one. Into one of those it is moved.
 /// - A frozen group would hold both. Who freezes it between the look and the exec holds the caller until it is thawed.
-pub(crate) fn start(start: &Start<'_>, cgroup: Option<BorrowedFd<'_>>, what: &str) -> Result<OwnedFd> {
+pub(crate) fn start(start: &Start<'_>, cgroup: Option<BorrowedFd<'_>>, what: &str) -> Result<Born> {
     let failed = |e: io::Error| Error::io(format!("cannot start the {what}"), &e);
     let Some(cgroup) = cgroup else { return clone::start(start, None).map_err(failed) };
     let chain = Chain::of(cgroup);
@@ -31,22 +32,26 @@ pub(crate) fn start(start: &Start<'_>, cgroup: Option<BorrowedFd<'_>>, what: &st
             other => return other.map_err(failed),
         }
     }
-    let pidfd = clone::start(start, None).map_err(failed)?;
-    match enter(cgroup, pidfd.as_fd()) {
-        Ok(()) => Ok(pidfd),
+    let born = clone::start(start, None).map_err(failed)?;
+    match enter(cgroup, born.pid) {
+        Ok(()) => Ok(born),
         Err(e) => {
-            kernel::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
-            kernel::reap(pidfd.as_fd(), true).ok();
+            end(&born);
             Err(Error::io(format!("cannot move the {what} to its cgroup"), &e))
         }
     }
 }
 
-fn enter(cgroup: BorrowedFd<'_>, process: BorrowedFd<'_>) -> io::Result<()> {
+/// Kills a child, which is waited for.
+pub(crate) fn end(child: &Born) {
+    kernel::send_signal(child.pidfd.as_fd(), libc::SIGKILL).ok();
+    kernel::reap(child.pidfd.as_fd(), true).ok();
+}
+
+fn enter(cgroup: BorrowedFd<'_>, child: Pid) -> io::Result<()> {
     let procs = openat(cgroup, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    // What has ended is in no group.
-    let Some(number) = kernel::process_of(process) else { return Ok(()) };
-    match rustix::io::write(procs, number.to_string().as_bytes()) {
+    match rustix::io::write(procs, child.as_raw_nonzero().to_string().as_bytes()) {
+        // What has ended is in no group.
         Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(e) => Err(e.into()),
     }

@@ -9,6 +9,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+use rustix::process::Pid;
+
 use crate::sys::call;
 use crate::wire::{LAUNCH, Report};
 
@@ -21,6 +23,12 @@ pub(crate) struct Start<'a> {
     pub report: RawFd,
 }
 
+/// A child that has executed.
+pub(crate) struct Born {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+}
+
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const FLAGS: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
 
@@ -30,8 +38,8 @@ const AT_EMPTY_PATH: usize = 0x1000;
 const CLOSE_RANGE_CLOEXEC: usize = 4;
 
 /// Clones and executes the image in the child, which is born into the cgroup, if one is named (clone3(2) then, which filters may refuse by
-/// ENOSYS). Returns its pidfd when that has happened.
-pub(crate) fn start(start: &Start<'_>, cgroup: Option<RawFd>) -> io::Result<OwnedFd> {
+/// ENOSYS). Returns when that has happened.
+pub(crate) fn start(start: &Start<'_>, cgroup: Option<RawFd>) -> io::Result<Born> {
     // On the caller's own stack: it is held while the child runs, and a mapping would cost more than the clone.
     let mut stack = MaybeUninit::<[u128; STACK / 16]>::uninit();
     let mut pidfd: RawFd = -1;
@@ -77,8 +85,10 @@ pub(crate) fn start(start: &Start<'_>, cgroup: Option<RawFd>) -> io::Result<Owne
     if pid < 0 {
         return Err(io::Error::from_raw_os_error(-pid as i32));
     }
+    // Of the caller's own, the kernel gives no number below 1.
+    let pid = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::NotFound)?;
     // SAFETY: the kernel stored a new descriptor there.
-    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+    Ok(Born { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
 /// clone(2) or clone3(2) with three arguments, whose child runs `entry(data)` on a stack of its own. libc's wrappers would touch their own

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::keeper_config::Config;
 use crate::wire::{Message, Report};
@@ -111,21 +112,13 @@ pub(crate) enum Received {
 /// Reaps a child by its pidfd if it has ended, or waits for that. A child that somebody else has reaped, or that the
 /// kernel reaps since SIGCHLD is ignored, counts as reaped.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>, wait: bool) -> io::Result<bool> {
+    let options = WaitIdOptions::EXITED | if wait { WaitIdOptions::empty() } else { WaitIdOptions::NOHANG };
     loop {
-        // SAFETY: all zero is a valid siginfo_t.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let options = libc::WEXITED | if wait { 0 } else { libc::WNOHANG };
-        // SAFETY: our descriptor, and a siginfo_t on this stack.
-        let done = unsafe { libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as u32, &mut info, options) };
-        if done == 0 {
-            // SAFETY: waitid leaves the pid 0 where nothing was reaped.
-            return Ok(unsafe { info.si_pid() } != 0);
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EINTR) => {}
-            Some(libc::ECHILD) => return Ok(true),
-            _ => return Err(error),
+        match waitid(WaitId::PidFd(pidfd), options) {
+            Ok(reaped) => return Ok(reaped.is_some()),
+            Err(Errno::INTR) => {}
+            Err(Errno::CHILD) => return Ok(true),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -31,6 +31,7 @@ mod landlock;
 mod monitor;
 mod mount;
 mod namespace;
+mod orphans;
 mod outside;
 mod plan;
 mod priority;
@@ -92,9 +93,9 @@ pub use keeper::{
 };
 #[cfg(feature = "landlock")]
 pub use landlock::Landlock;
-pub use monitor::reap_orphans;
 pub use mount::{Mount, Propagation, Root};
 pub use namespace::Namespace;
+pub use orphans::reap_orphans;
 pub use plan::Plan;
 pub use priority::{IoPriority, Scheduler};
 pub use resource::Resource;

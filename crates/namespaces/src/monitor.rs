@@ -1,21 +1,21 @@
 //! The caller's side of a container's monitor, the process that outlives the start: lifeline, exit record, reaping.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::clone::Born;
 use crate::error::{Error, Result};
 use crate::kernel::{self, Received};
+use crate::orphans::orphan;
 use crate::wire::{DETACH, ENDED, GO, Message, Report, TERMINAL};
 
 /// A monitor, and what it has told. Dropped: the lifeline breaks, so the monitor kills the child and ends.
 pub(crate) struct Monitor {
-    pidfd: OwnedFd,
+    process: Born,
     control: OwnedFd,
 }
 
@@ -42,8 +42,8 @@ const CLD_DUMPED: i32 = 3;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Monitor {
-    pub(crate) fn new(pidfd: OwnedFd, control: OwnedFd) -> Self {
-        Self { pidfd, control }
+    pub(crate) fn new(process: Born, control: OwnedFd) -> Self {
+        Self { process, control }
     }
 
     pub(crate) fn receive(&self, wait: bool) -> io::Result<Received> {
@@ -94,17 +94,17 @@ impl Monitor {
 
     /// Whether it ends within this time. It does so right after its last word.
     pub(crate) fn ends_within(&self, timeout: Duration) -> bool {
-        kernel::readable_within(self.pidfd.as_fd(), timeout)
+        kernel::readable_within(self.as_fd(), timeout)
     }
 
     /// Waits for the monitor's own end, which follows its child's at once.
     pub(crate) fn reap(&self) {
-        kernel::reap(self.pidfd.as_fd(), true).ok();
+        kernel::reap(self.as_fd(), true).ok();
     }
 
     /// Kills it, and its child with it; waits for the end. Also of one that is frozen.
     pub(crate) fn kill(&self) {
-        kernel::send_signal(self.pidfd.as_fd(), libc::SIGKILL).ok();
+        kernel::send_signal(self.as_fd(), libc::SIGKILL).ok();
         self.reap();
     }
 
@@ -117,7 +117,7 @@ impl Monitor {
     /// The lifeline is disarmed: the child goes on when the caller ends.
     pub(crate) fn detach(self) -> io::Result<()> {
         kernel::send_byte(self.control.as_fd(), DETACH)?;
-        orphan(self.pidfd);
+        orphan(self.process);
         Ok(())
     }
 
@@ -126,33 +126,32 @@ impl Monitor {
         self.control.as_fd()
     }
 
-    /// Somebody else, whom this pidfd is of, has the lifeline now.
-    pub(crate) fn hand_over(self, keeper: OwnedFd) {
-        orphan(self.pidfd);
+    /// Somebody else has the lifeline now.
+    pub(crate) fn hand_over(self, keeper: Born) {
+        orphan(self.process);
         orphan(keeper);
     }
 
     /// Breaks the lifeline and waits a while.
     pub(crate) fn end(self) {
-        let Self { pidfd, control } = self;
+        let Self { process, control } = self;
         drop(control);
-        if !kernel::readable_within(pidfd.as_fd(), PATIENCE)
-            || !kernel::reap(pidfd.as_fd(), false).unwrap_or(true)
-        {
-            orphan(pidfd);
+        let pidfd = process.pidfd.as_fd();
+        if !kernel::readable_within(pidfd, PATIENCE) || !kernel::reap(pidfd, false).unwrap_or(true) {
+            orphan(process);
         }
     }
 }
 
 impl fmt::Debug for Monitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Monitor").field("pidfd", &self.pidfd).finish_non_exhaustive()
+        f.debug_struct("Monitor").field("pidfd", &self.process.pidfd).finish_non_exhaustive()
     }
 }
 
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.process.pidfd.as_fd()
     }
 }
 
@@ -174,32 +173,4 @@ fn status(message: &Message) -> ExitStatus {
         CLD_DUMPED => message.status | 0x80,
         _ => message.status,
     })
-}
-
-/// Monitors that nobody waits for any more; a zombie of ours each, once it has ended.
-static ORPHANS: Mutex<VecDeque<OwnedFd>> = Mutex::new(VecDeque::new());
-/// A start looks at so many of them: it takes as long beside thousands, and leaves fewer zombies than it finds.
-const SOME: usize = 32;
-
-fn orphan(pidfd: OwnedFd) {
-    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner).push_back(pidfd);
-}
-
-/// Of the next ones in turn, those that have ended.
-pub(crate) fn reap_some() {
-    reap_of(SOME);
-}
-
-/// Reaps what this process has [detached](crate::Child::detach) or [handed over](crate::Child::hand_over) and what has ended meanwhile, as
-/// starts do with a part of it each: for a program that starts nothing for long, so that nothing of it stays a zombie.
-pub fn reap_orphans() {
-    reap_of(usize::MAX);
-}
-
-fn reap_of(most: usize) {
-    let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
-    for _ in 0..most.min(orphans.len()) {
-        let next = orphans.pop_front();
-        orphans.extend(next.filter(|pidfd| !kernel::reap(pidfd.as_fd(), false).unwrap_or(true)));
-    }
 }

@@ -17,6 +17,7 @@ use crate::id_helpers;
 use crate::image;
 use crate::kernel::{self, Received};
 use crate::monitor::{self, Monitor};
+use crate::orphans;
 use crate::plan::Plan;
 use crate::stdio::Ends;
 use crate::wire::{CLONE, ENDED, HOLD, OP_EXEC, QUIET, Report, STARTED, TELL, TERMINAL};
@@ -93,7 +94,7 @@ struct Started {
 }
 
 fn start(plan: &Plan, hear: u32) -> Result<Started> {
-    monitor::reap_some();
+    orphans::reap_some();
     let ends = Ends::open(&plan.stdio)?;
     let failed = |e: io::Error| Error::io("cannot prepare the start", &e);
     let (control, far) = kernel::control_pair().map_err(failed)?;
@@ -120,8 +121,8 @@ fn start(plan: &Plan, hear: u32) -> Result<Started> {
     ];
     let image = image::launcher().map_err(|e| Error::io("cannot make the launcher's memory file", &e))?;
     let start = clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: to };
-    let pidfd = birth::start(&start, plan.monitor_cgroup.as_ref().map(|group| group.as_fd()), "launcher")?;
-    let monitor = Monitor::new(pidfd, control);
+    let born = birth::start(&start, plan.monitor_cgroup.as_ref().map(|group| group.as_fd()), "launcher")?;
+    let monitor = Monitor::new(born, control);
     Ok(Started { monitor, report, caller: ends.caller })
 }
 

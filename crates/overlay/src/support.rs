@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, fsconfig_set_flag, fsconfig_set_string, fsopen};
@@ -28,8 +29,16 @@ const UPPERS: [u64; 7] = [
 /// # Ok::<(), isolate_overlay::Error>(())
 /// ```
 pub fn supported() -> Result<()> {
+    // Asked once: to close a context that nothing was mounted of waits for every processor (`ovl_free_fs` in the kernel).
+    static THERE: AtomicBool = AtomicBool::new(false);
+    if THERE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     match context() {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            THERE.store(true, Ordering::Relaxed);
+            Ok(())
+        }
         // Not for this user to try, or only mount(2) is there: the list has what is loaded.
         Err(Errno::PERM | Errno::NOSYS) if listed() => Ok(()),
         Err(e) => Err(no_overlay(e)),

@@ -15,7 +15,7 @@ use rustix::time::ClockId;
 use super::{Attachment, HealthCheck, Keeper, socket};
 use crate::birth;
 use crate::child::Child;
-use crate::clone;
+use crate::clone::{self, Born};
 use crate::encode::{Channels, encode};
 use crate::image;
 use crate::keeper_config::{Again, Config, List};
@@ -134,8 +134,8 @@ impl Given {
         Ends::open(&kinds)
     }
 
-    /// Returns the keeper's pidfd when it is ready.
-    fn start(self, keeper: &Keeper, child: &Child, socket: &OwnedFd) -> Result<OwnedFd> {
+    /// Returns when the keeper is ready.
+    fn start(self, keeper: &Keeper, child: &Child, socket: &OwnedFd) -> Result<Born> {
         let failed = |e: io::Error| Error::io("cannot prepare the keeper", &e);
         let monitor = child.monitor();
         let launcher =
@@ -284,7 +284,7 @@ fn other_end(pipe: BorrowedFd<'_>, access: OFlags) -> io::Result<OwnedFd> {
     kernel::above_standard(open(path, access | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
+fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<Born> {
     let failed = |e: io::Error| Error::io("cannot start the keeper", &e);
     let (reader, writer) = io::pipe().map_err(failed)?;
     let writer = kernel::above_standard(writer.into()).map_err(failed)?;
@@ -300,11 +300,11 @@ fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
     let image = image::keeper().map_err(|e| Error::io("cannot make the keeper's memory file", &e))?;
     let start =
         clone::Start { image: image.as_raw_fd(), keep: &keep, argv: &argv, report: writer.as_raw_fd() };
-    let pidfd = birth::start(&start, keeper.cgroup.as_ref().map(|group| group.as_fd()), "keeper")?;
+    let born = birth::start(&start, keeper.cgroup.as_ref().map(|group| group.as_fd()), "keeper")?;
     drop(writer);
     while !kernel::readable_within(reader.as_fd(), PATIENCE) {
         if keeper.cgroup.as_ref().is_some_and(|group| birth::is_frozen(group.as_fd())) {
-            end(&pidfd);
+            birth::end(&born);
             return Err(birth::frozen("keeper"));
         }
     }
@@ -312,7 +312,7 @@ fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
     let got = kernel::read_all(reader.as_fd(), &mut room).map_err(failed);
     let error = match got {
         Ok(got) if got == room.len() => match Report::from_bytes(&room) {
-            Report { errno: 0, .. } => return Ok(pidfd),
+            Report { errno: 0, .. } => return Ok(born),
             Report { step: LAUNCH, errno, .. } => Error::os("cannot execute the keeper", errno),
             Report { step: GROUPS, errno, .. } => {
                 Error::os("the keeper cannot join its control group", errno)
@@ -323,13 +323,8 @@ fn execute(keeper: &Keeper, keep: &[RawFd], config: RawFd) -> Result<OwnedFd> {
         Ok(_) => Error::lost("the keeper was killed before it was ready"),
         Err(error) => error,
     };
-    end(&pidfd);
+    birth::end(&born);
     Err(error)
-}
-
-fn end(keeper: &OwnedFd) {
-    kernel::send_signal(keeper.as_fd(), libc::SIGKILL).ok();
-    kernel::reap(keeper.as_fd(), true).ok();
 }
 
 /// After so long it is asked whether its group is frozen.
