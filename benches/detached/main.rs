@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use isolate::{Container, Rootfs, State};
 use isolate_benches::figure::{self, Times, head};
@@ -16,6 +16,7 @@ const MANY: usize = 1000;
 /// The first ones, that the others are compared with.
 const FIRST: usize = 50;
 const ROUNDS: usize = 5;
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Of all rounds.
 #[derive(Default)]
@@ -50,6 +51,8 @@ fn tidy_up() -> Result<(), Box<dyn Error>> {
 fn measure(many: usize, root: &Path) -> Result<(), Box<dyn Error>> {
     let mut all = All::default();
     for n in 1..=ROUNDS {
+        // What the round before has removed the kernel takes apart.
+        std::thread::sleep(SETTLE);
         round(n, many, root, &mut all)?;
     }
     head(&format!("{many} detached containers, {ROUNDS} times"));

@@ -177,7 +177,8 @@ unsafe fn mask(path: usize, null: usize, nothing: usize, attached: &mut bool) ->
             Ok((mode, _)) if mode & KIND == DIRECTORY && !*attached => {
                 let moved = move_over(nothing, place as usize);
                 *attached = moved >= 0;
-                moved
+                // Over a place that shares with others it does, too, and its copies would.
+                if moved < 0 { moved } else { set_private(nothing) }
             }
             Ok((mode, _)) if mode & KIND == DIRECTORY => cover(place as usize, nothing),
             Ok(_) => cover(place as usize, null),
@@ -185,6 +186,15 @@ unsafe fn mask(path: usize, null: usize, nothing: usize, attached: &mut bool) ->
         };
         call(nr::CLOSE, [place as usize, 0, 0, 0, 0, 0]);
         done
+    }
+}
+
+/// SAFETY: as of [`perform`].
+unsafe fn set_private(mount: usize) -> isize {
+    let attr = [0u64, 0, 1 << 18 /* MS_PRIVATE */, 0]; // struct mount_attr: set, clear, propagation, user namespace
+    // SAFETY: a descriptor, a literal, and a structure on this stack.
+    unsafe {
+        call(new::MOUNT_SETATTR, [mount, empty(), EMPTY_PATH, attr.as_ptr() as usize, size_of_val(&attr), 0])
     }
 }
 

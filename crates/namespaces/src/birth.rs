@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::process::Pid;
 
 use crate::clone::{self, Born, Start};
 use crate::error::{Error, Result};
@@ -33,7 +32,7 @@ pub(crate) fn start(start: &Start<'_>, cgroup: Option<BorrowedFd<'_>>, what: &st
         }
     }
     let born = clone::start(start, None).map_err(failed)?;
-    match enter(cgroup, born.pid) {
+    match enter(cgroup, born.pidfd.as_fd()) {
         Ok(()) => Ok(born),
         Err(e) => {
             end(&born);
@@ -48,10 +47,11 @@ pub(crate) fn end(child: &Born) {
     kernel::reap(child.pidfd.as_fd(), true).ok();
 }
 
-fn enter(cgroup: BorrowedFd<'_>, child: Pid) -> io::Result<()> {
+fn enter(cgroup: BorrowedFd<'_>, child: BorrowedFd<'_>) -> io::Result<()> {
     let procs = openat(cgroup, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    match rustix::io::write(procs, child.as_raw_nonzero().to_string().as_bytes()) {
-        // What has ended is in no group.
+    // What has ended is in no group.
+    let Some(number) = kernel::process_of(child) else { return Ok(()) };
+    match rustix::io::write(procs, number.to_string().as_bytes()) {
         Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(e) => Err(e.into()),
     }

@@ -39,7 +39,7 @@ const VOLUME: &str = "luggage";
 
 /// What has not ended by then hangs. Not less: who turns forwarding off tries again and again, in the kernel, while somebody has its
 /// network lock, and on a machine with more of those than processors that was seen to take ten seconds.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// What the owner does, one after the other.
 const PHASES: [&str; 4] = ["start", "exec", "stop", "remove"];
@@ -158,7 +158,7 @@ fn is_wanted(point: &str) -> bool {
 
 /// Whether nearly all points were reached: calls that wait and look again differ from run to run.
 fn most_were_reached(tried: usize, missed: usize) -> bool {
-    missed <= 3 + tried / 10
+    missed <= 3 + tried / 20
 }
 
 /// A point in words.

@@ -337,6 +337,44 @@ fn what_is_mounted_below_a_bind_later_is_seen_only_by_a_slave() {
 }
 
 #[test]
+fn what_is_hidden_in_a_shared_bind_stays_hidden_whatever_is_mounted_there_and_so_is_all_else() {
+    kernel_test(NEEDS, || {
+        let source = scratch();
+        mount("tmpfs", &source, "tmpfs", MountFlags::empty(), None).unwrap();
+        mount_change(&source, MountPropagationFlags::SHARED).unwrap();
+        let [secret, open] = ["secret", "open"].map(|name| source.join(name));
+        for place in [&secret, &open] {
+            fs::create_dir(place).unwrap();
+        }
+        let root = OnDisk::root();
+        fs::create_dir(root.0.join("root/other")).unwrap();
+        let container = root
+            .sh("sleep 1000")
+            .user_namespace(UserNamespace::Host)
+            .mount(Mount::bind(&source, "/media").propagation(Propagation::Shared))
+            .unmasked()
+            .mask("/media/secret")
+            .mask("/other")
+            .start()
+            .unwrap();
+        for place in [&secret, &open] {
+            mount("tmpfs", place, "tmpfs", MountFlags::empty(), None).unwrap();
+            fs::write(place.join("planted"), "").unwrap();
+        }
+        let seen = |place: &str| {
+            String::from_utf8(container.exec("ls").arg(place).output().unwrap().stdout).unwrap()
+        };
+        assert_eq!(["/media/open", "/media/secret", "/other"].map(seen), ["planted\n", "", ""]);
+        container.remove().unwrap();
+        // And the one that the container has hidden it with: so it is with what is shared.
+        for place in [&open, &secret, &secret] {
+            unmount(place, UnmountFlags::empty()).unwrap();
+        }
+        unmount(&source, UnmountFlags::empty()).unwrap();
+    });
+}
+
+#[test]
 fn read_only_reaches_the_mounts_below_and_without_them_what_they_hide_is_seen() {
     kernel_test(NEEDS, || {
         let source = scratch();
