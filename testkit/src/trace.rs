@@ -84,7 +84,7 @@ pub fn mark(begin: bool) {
 }
 
 /// Follows a child of the calling thread, which has no other, until it has ended, and all of its kin that are followed. What it has
-/// started before is followed too. `begin` is called once that is so. The fault is for the n-th call of somebody that counts.
+/// started before is followed too. `begin` is called once that is so. The fault is for the n-th call of somebody that counts, or the next that can give it.
 ///
 /// # Errors
 /// What the kernel refused of ptrace(2).
@@ -261,15 +261,17 @@ impl Tracer {
         }
         self.orders.insert(who, order + 1);
         self.calls.push(call);
-        let Some((_, _, fault)) = self.fault.filter(|(whose, at, _)| (*whose, *at) == (who, order)) else {
-            return Ok(());
+        // Calls differ a little from run to run: where it is another one that cannot give this errno, the next that can.
+        let is_due = |(whose, at, fault): &(Who, usize, Fault)| {
+            let can_give = |errno| (self.rules.can_give)(&call, errno);
+            *whose == who
+                && match *fault {
+                    Fault::Fail(errno) => order >= *at && can_give(errno),
+                    Fault::Kill(_) => order == *at,
+                }
         };
+        let Some((_, _, fault)) = self.fault.filter(is_due) else { return Ok(()) };
         self.over = true;
-        if let Fault::Fail(errno) = fault
-            && !(self.rules.can_give)(&call, errno)
-        {
-            return Ok(());
-        }
         self.struck = Some(call);
         match fault {
             Fault::Fail(errno) => {
