@@ -84,7 +84,8 @@ pub fn mark(begin: bool) {
 }
 
 /// Follows a child of the calling thread, which has no other, until it has ended, and all of its kin that are followed. What it has
-/// started before is followed too. `begin` is called once that is so. The fault is for the n-th call of somebody that counts, or the next that can give it.
+/// started before is followed too. `begin` is called once that is so. The fault is for the n-th call of somebody that counts; an errno
+/// that this one cannot give is for the next that can.
 ///
 /// # Errors
 /// What the kernel refused of ptrace(2).
@@ -291,6 +292,10 @@ impl Tracer {
     fn exit(&mut self, pid: i32, given: i64) -> io::Result<()> {
         let Some(kin) = self.kin.get_mut(&pid) else { return Ok(()) };
         kin.again = RESTARTED.contains(&given);
+        if kin.again {
+            // To and fro without a pause the two of us would keep the kernel's own threads from the processor, on which the lock waits.
+            std::thread::sleep(Duration::from_millis(1));
+        }
         match kin.result.take() {
             Some(result) => ptrace::set_result(pid, result),
             None => Ok(()),
