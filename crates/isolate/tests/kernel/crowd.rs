@@ -253,7 +253,9 @@ impl Given {
 impl Drop for Given {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            fs::remove_file(&self.0).unwrap();
+            // Who was given it may be about to say so: by then others can have found it, and renamed or removed it.
+            let removed = until(Duration::from_secs(60), || fs::remove_file(&self.0).ok());
+            assert!(removed.is_some(), "nobody was given {}", self.0.display());
         }
     }
 }

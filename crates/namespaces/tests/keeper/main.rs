@@ -117,7 +117,7 @@ fn status_of(pid: u32, key: &str) -> Option<String> {
 
 /// Whether it is there and no zombie.
 fn lives(pid: u32) -> bool {
-    status_of(pid, "State:").is_some_and(|state| !state.starts_with('Z'))
+    status_of(pid, "State:").is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
 fn parent_of(pid: u32) -> u32 {
