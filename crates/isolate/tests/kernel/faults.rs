@@ -37,9 +37,8 @@ const NEEDS: &[Need] = &[
 /// The name of the container's volume. Its own is the world's: control groups are not.
 const VOLUME: &str = "luggage";
 
-/// What has not ended by then hangs. Not less: who turns forwarding off tries again and again, in the kernel, while somebody has its
-/// network lock, and on a machine with more of those than processors that was seen to take ten seconds.
-const LIMIT: Duration = Duration::from_secs(40);
+/// Longer than that nothing may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What the owner does, one after the other.
 const PHASES: [&str; 4] = ["start", "exec", "stop", "remove"];

@@ -41,18 +41,15 @@ fn all_points(rules: Rules, faults: fn(usize) -> Vec<Fault>) {
                 if untrue || !is_wanted(&what) {
                     continue;
                 }
-                let checked = world.unless_slow(|| {
-                    leave_a_container(&world);
-                    let ran = run(&world, SWEEP, rules, Some((call.who, call.order, fault)));
-                    tried += 1;
-                    missed += usize::from(ran.trace.struck.is_none());
-                    left += usize::from(!world.left(Duration::ZERO).is_empty());
-                    if !has_ended(&ran.trace, fault) {
-                        return Err(format!("{what}: {:?} {:?} {}", ran.trace.status, ran.lines, ran.stderr));
-                    }
-                    world.is_empty_after(&what, true)
-                });
-                if let Err(error) = checked {
+                leave_a_container(&world);
+                let ran = run(&world, SWEEP, rules, Some((call.who, call.order, fault)));
+                tried += 1;
+                missed += usize::from(ran.trace.struck.is_none());
+                left += usize::from(!world.left(Duration::ZERO).is_empty());
+                let ended = has_ended(&ran.trace, fault)
+                    .then_some(())
+                    .ok_or_else(|| format!("{what}: {:?} {:?} {}", ran.trace.status, ran.lines, ran.stderr));
+                if let Err(error) = ended.and_then(|()| world.is_empty_after(&what, true)) {
                     // That there is nothing is believed.
                     if fault != Fault::Fail(libc::ENOENT) {
                         println!("WRONG {error}");

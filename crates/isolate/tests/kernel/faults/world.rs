@@ -1,6 +1,5 @@
 //! What is left of a container, after a run.
 
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,8 +19,6 @@ pub(super) struct World {
     pub(super) name: String,
     disk: OnDisk,
     before: Snapshot,
-    /// That a sweep took too long.
-    slow: Cell<bool>,
 }
 
 /// How long a sweep may take.
@@ -37,7 +34,7 @@ impl World {
         isolate::sweep().unwrap();
         fs::create_dir_all(VOLUMES).unwrap();
         let before = Snapshot::take();
-        Self { name: format!("unlucky{}", std::process::id()), disk, before, slow: Cell::new(false) }
+        Self { name: format!("unlucky{}", std::process::id()), disk, before }
     }
 
     pub(super) fn root(&self) -> PathBuf {
@@ -56,7 +53,6 @@ impl World {
     /// What is there and should not be: of the state, of the kernel's, and on the disk. The volume stays, by its name.
     pub(super) fn left(&self, patience: Duration) -> Vec<String> {
         let end = Instant::now() + patience;
-        let mut pause = Duration::from_millis(5);
         loop {
             let mut left = self.state();
             left.extend(groups_of(&self.name).iter().map(|group| format!("group {}", group.display())));
@@ -68,19 +64,7 @@ impl World {
             if left.is_empty() || Instant::now() > end {
                 return left;
             }
-            std::thread::sleep(pause);
-            // To look is work, which the kernel's threads have to get a word in beside.
-            pause = (pause * 2).min(Duration::from_millis(100));
-        }
-    }
-
-    /// As that; namespaces and their links, which the kernel ends in its own time, have more.
-    pub(super) fn left_at_last(&self, patience: Duration) -> Vec<String> {
-        let left = self.left(patience);
-        if left.iter().all(|thing| thing.starts_with("link ")) {
-            self.left(Duration::from_secs(15))
-        } else {
-            left
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -102,12 +86,12 @@ impl World {
             isolate::sweep().map_err(|e| format!("{what}: the sweep: {e}"))?;
             let took = begun.elapsed();
             if took > limit() {
-                self.slow.set(true);
                 return Err(format!("{what}: the sweep took {took:?}"));
             }
             self.remove_what_lasts().map_err(|e| format!("{what}: {e}"))?;
         }
-        let left = self.left_at_last(Duration::from_secs(5));
+        // The kernel ends namespaces and their links some time after the last process.
+        let left = self.left(Duration::from_secs(5));
         if !left.is_empty() {
             return Err(format!("{what}: left: {}", left.join(", ")));
         }
@@ -124,21 +108,6 @@ impl World {
 }
 
 impl World {
-    /// Tries a point, and again if its sweep took too long: one that waits for something does so each time, and while others hold the
-    /// kernel's network lock nothing of a network can be taken back.
-    pub(super) fn unless_slow(&self, mut point: impl FnMut() -> Result<(), String>) -> Result<(), String> {
-        for _ in 0..2 {
-            self.slow.set(false);
-            let checked = point();
-            if !self.slow.get() {
-                return checked;
-            }
-            println!("again: {}", checked.err().unwrap_or_default());
-            self.tidy_up();
-        }
-        point()
-    }
-
     /// One that lasts is whole if it is there at all.
     fn remove_what_lasts(&self) -> isolate::Result<()> {
         match Container::open(&self.name) {
