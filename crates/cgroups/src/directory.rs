@@ -138,7 +138,7 @@ impl Directory {
     }
 
     pub(crate) fn open_read(&self, file: &str) -> Result<OwnedFd, Errno> {
-        openat(&self.fd, file, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        open_read(&self.fd, OsStr::new(file))
     }
 
     pub(crate) fn open_both(&self, file: &str) -> Result<OwnedFd, Errno> {
@@ -154,6 +154,14 @@ impl Directory {
     pub(crate) fn read(&self, file: &str) -> Result<String> {
         self.try_read(file)
             .map_err(|errno| Error::os(format!("cannot read {}", self.path.join(file).display()), errno))
+    }
+
+    /// The whole text of a file of the group of these names below this one, which is opened for nothing else.
+    pub(crate) fn read_below(&self, group: &Path, file: &str) -> Result<String> {
+        let path = group.join(file);
+        open_read(&self.fd, path.as_os_str())
+            .and_then(|fd| text(&fd))
+            .map_err(|errno| Error::os(format!("cannot read {}", self.path.join(path).display()), errno))
     }
 
     /// As [`read`](Self::read); `None` where the kernel has no such file.
@@ -241,6 +249,10 @@ fn not_made(path: &Path, errno: Errno) -> Error {
         }
         _ => error,
     }
+}
+
+fn open_read(at: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    openat(at, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }
 
 fn open(at: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {

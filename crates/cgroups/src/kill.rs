@@ -67,9 +67,12 @@ pub(crate) fn pids(group: &Directory) -> Result<Vec<u32>> {
 /// The processes of the group alone.
 pub(crate) fn own_pids(group: &Directory) -> Result<Vec<u32>> {
     // A threaded group lists no processes; its domain above it does. One removed meanwhile has none.
-    let text = read_procs(group)?.unwrap_or_default();
-    // 0 stands for a process that this pid namespace cannot see.
-    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect())
+    Ok(pids_of(&read_procs(group)?.unwrap_or_default()))
+}
+
+/// Those of `cgroup.procs`. 0 stands for a process that this pid namespace cannot see.
+pub(crate) fn pids_of(text: &str) -> Vec<u32> {
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect()
 }
 
 fn collect(group: &Directory, pids: &mut Vec<u32>) -> Result<()> {

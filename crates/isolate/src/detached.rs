@@ -33,7 +33,7 @@ pub(crate) use inside::View;
 pub(crate) use logs::time;
 pub use logs::{LogLine, Logs, Stream};
 pub(crate) use make::{create, sweep};
-pub(crate) use record::{DetachedRecord, find, home, records, taken};
+pub(crate) use record::{DetachedRecord, directories, find, home, records, taken};
 
 /// A container that nobody owns, as those of `docker create` and `docker run -d`: it is written down, and any process of the same user can
 /// start it, stop it, ask for it and remove it. Its root, its name, its volumes and, where they are free, its addresses stay from one start

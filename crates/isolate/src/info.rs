@@ -7,7 +7,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use isolate_cgroups::{Cgroup, Glance, Limits};
+use isolate_cgroups::{Cgroup, Glance, GroupState, Limits};
 use isolate_namespaces::{Health, KeptStatus, Namespace, Restart};
 use isolate_netns::Publish;
 use serde::Serialize;
@@ -21,7 +21,7 @@ use crate::network::PlaceRecord;
 use crate::outcome::Outcome;
 use crate::parallel;
 use crate::pod;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::store::Store;
 
 /// What a container is doing.
@@ -196,24 +196,23 @@ type Known = (ContainerInfo, Option<Vec<Namespace>>);
 pub(crate) fn all() -> Result<Vec<Known>> {
     let store = Store::open()?;
     let guard = store.lock()?;
-    let (runs, dead) = (store.records(), store.unowned(&guard)?);
-    let mut runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run.name.clone(), run)).collect();
-    let lasting: Vec<_> = detached::records()?
-        .into_iter()
-        .map(|record| {
-            let run = runs.remove(&record.id).filter(|run| !dead.contains(&run.name));
-            (record, run)
-        })
-        .collect();
+    let run = |key: &str| Record::read(&store.container(key)).ok().flatten().map(Box::new);
+    let lasting = parallel::map(detached::directories()?, |path| {
+        let record = DetachedRecord::read(&path).ok().flatten().filter(|record| record.whole)?;
+        let run = run(&record.id);
+        Some(Found::Lasting(Box::new(record), run))
+    });
+    let lasting: BTreeMap<_, _> =
+        lasting.into_iter().flatten().map(|found| (found.key().to_owned(), found)).collect();
+    let others = store.names()?.into_iter().filter(|name| !lasting.contains_key(name)).collect();
+    let owned =
+        parallel::map(others, |name| Some(Found::Owned(run(&name)?, store.is_unowned(&guard, &name))));
     // Until here none is renamed.
     drop(guard);
-    let known = |(record, run): &(DetachedRecord, Option<Record>)| -> Result<Known> {
-        Ok((ContainerInfo::of_detached(record, run.as_ref())?, record.shares.clone()))
-    };
-    let mut all = parallel::map(&lasting, known).into_iter().collect::<Result<Vec<_>>>()?;
-    all.extend(runs.into_values().map(|run| of_owned(&run, dead.contains(&run.name))));
-    all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-    Ok(all)
+    let mut all: Vec<_> = lasting.into_values().chain(owned.into_iter().flatten()).collect();
+    all.sort_by(|a, b| a.name().cmp(b.name()));
+    let view = View::new(store);
+    parallel::map(all, |found| found.known(&view)).into_iter().collect()
 }
 
 /// One of them, by its name.
@@ -226,77 +225,150 @@ pub(crate) fn one(name: &str) -> Result<Option<Known>> {
     let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
     let dead = store.is_unowned(&guard, key);
     drop(guard);
-    if let Some(record) = record {
-        let info = ContainerInfo::of_detached(&record, run.as_ref().filter(|_| !dead))?;
-        return Ok(Some((info, record.shares)));
-    }
-    Ok(run.filter(|run| run.called.is_none()).map(|run| of_owned(&run, dead)))
+    let run = run.map(Box::new);
+    let found = match record {
+        Some(record) => Some(Found::Lasting(Box::new(record), run)),
+        None => run.filter(|run| run.called.is_none()).map(|run| Found::Owned(run, dead)),
+    };
+    found.map(|found| found.known(&View::new(store))).transpose()
 }
 
-fn of_owned(run: &Record, dead: bool) -> Known {
-    (ContainerInfo::of(run, dead, None), run.is_pod.then(|| run.shares.clone()))
+/// Where from containers are looked at.
+struct View {
+    store: Store,
+    groups: Option<Glance>,
+    /// The caller's pid namespace.
+    here: Option<u64>,
+}
+
+impl View {
+    fn new(store: Store) -> Self {
+        Self { store, groups: Glance::new().ok(), here: record::counted_here() }
+    }
+
+    fn state(&self, run: &Record) -> GroupState {
+        self.groups.as_ref().and_then(|groups| groups.state(&run.cgroup).ok()).unwrap_or_default()
+    }
+
+    /// The number of its first process, which its keeper has told, perhaps.
+    fn first(&self, run: &Record, told: Option<u32>) -> Option<u32> {
+        // Elsewhere that is another one.
+        let counted = run.counted.is_some() && run.counted == self.here;
+        told.filter(|_| counted).or_else(|| {
+            let pids = self.groups.as_ref()?.pids(&run.cgroup).ok()?;
+            match pids.is_empty() {
+                // It has made groups of its own.
+                true => Cgroup::open(&run.cgroup).ok().as_ref().and_then(first_process),
+                false => first_of(pids),
+            }
+        })
+    }
+}
+
+/// What was read of one.
+enum Found {
+    /// A detached one, and its run.
+    Lasting(Box<DetachedRecord>, Option<Box<Record>>),
+    /// Another one's run, and whether nobody owns it any more.
+    Owned(Box<Record>, bool),
+}
+
+impl Found {
+    /// What its run is known by.
+    fn key(&self) -> &str {
+        match self {
+            Self::Lasting(record, _) => &record.id,
+            Self::Owned(run, _) => &run.name,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Lasting(record, _) => &record.name,
+            Self::Owned(run, _) => run.called(),
+        }
+    }
+
+    fn known(self, view: &View) -> Result<Known> {
+        match self {
+            Self::Lasting(record, run) => {
+                let shares = record.shares.clone();
+                let mut run = run.map(|run| (view.state(&run), *run));
+                // What runs has an owner.
+                if let Some((GroupState { populated: false, .. }, ended)) = &run {
+                    let _guard = view.store.lock()?;
+                    let owned = view.store.is_owned(&ended.name);
+                    run = run.filter(|_| owned);
+                }
+                Ok((ContainerInfo::of_detached(*record, run, view)?, shares))
+            }
+            Self::Owned(run, dead) => {
+                let shares = run.is_pod.then(|| run.shares.clone());
+                let now = if dead { GroupState::default() } else { view.state(&run) };
+                let mut info = ContainerInfo::of(*run, now, None, view);
+                if dead {
+                    info.state = State::Ended;
+                }
+                Ok((info, shares))
+            }
+        }
+    }
 }
 
 impl ContainerInfo {
-    /// `first` is its first process, if that is known.
-    fn of(record: &Record, dead: bool, first: Option<u32>) -> Self {
-        let seen = if dead { None } else { Cgroup::glance(&record.cgroup).ok() };
-        let state = match seen.as_ref().map(|seen| seen.state) {
-            _ if dead => State::Ended,
-            Some(now) if now.frozen && now.populated => State::Paused,
-            Some(now) if now.populated => State::Running,
-            _ => State::Created,
+    /// `told` is the number of its first process, if its keeper has told.
+    fn of(record: Record, now: GroupState, told: Option<u32>, view: &View) -> Self {
+        let state = match now {
+            GroupState { populated: false, .. } => State::Created,
+            GroupState { frozen: true, .. } => State::Paused,
+            _ => State::Running,
         };
         Self {
             name: record.called().to_owned(),
             id: record.id().to_owned(),
             state,
-            pid: seen.and_then(|seen| first_seen(&record.cgroup, seen, first)),
+            pid: now.populated.then(|| view.first(&record, told)).flatten(),
             created: record.created,
-            command: record.command.clone(),
-            image: record.source.clone(),
-            pod: record.pod.clone(),
-            image_digest: record.digest.clone(),
-            hostname: record.hostname.clone(),
-            labels: record.labels.clone(),
-            networks: record
-                .places
-                .iter()
-                .map(|place| (place.network.clone(), PlaceInfo::of(place)))
-                .collect(),
+            command: record.command,
+            image: record.source,
+            pod: record.pod,
+            image_digest: record.digest,
+            hostname: record.hostname,
+            labels: record.labels,
+            networks: record.places.into_iter().map(PlaceInfo::of).collect(),
             published: record.published.iter().filter_map(|text| text.parse().ok()).collect(),
-            mounts: record.mounts.clone(),
-            volumes: record.volumes.clone(),
-            limits: record.limits.clone(),
-            cgroup: Some(record.cgroup.clone()),
+            mounts: record.mounts,
+            volumes: record.volumes,
+            limits: record.limits,
+            cgroup: Some(record.cgroup),
             detached: None,
         }
     }
 
-    /// Of one that may run now.
-    fn of_detached(record: &DetachedRecord, run: Option<&Record>) -> Result<Self> {
+    /// With its run, while somebody owns that.
+    fn of_detached(record: DetachedRecord, run: Option<(GroupState, Record)>, view: &View) -> Result<Self> {
         let kept = record.state()?;
-        let description = &record.description;
+        let running = run.is_some();
         let mut info = match run {
-            Some(run) => Self::of(run, false, kept.as_ref().and_then(|kept| kept.pid)),
-            None => Self::of(&record.as_run(), true, None),
+            Some((now, run)) => Self::of(run, now, kept.as_ref().and_then(|kept| kept.pid), view),
+            None => Self::of(record.as_run(), GroupState::default(), None, view),
         };
         let restarting = kept.as_ref().is_some_and(|kept| kept.status == KeptStatus::Restarting);
-        info.state = match run {
-            Some(_) if info.state == State::Created && restarting => State::Restarting,
-            Some(_) => info.state,
-            None if kept.is_some() => State::Exited,
-            None => State::Created,
+        info.state = match running {
+            true if info.state == State::Created && restarting => State::Restarting,
+            true => info.state,
+            false if kept.is_some() => State::Exited,
+            false => State::Created,
         };
-        if run.is_none() {
+        if !running {
             info.cgroup = None;
         }
+        let description = record.description;
         // Its run may still be called otherwise.
-        info.name.clone_from(&record.name);
+        info.name = record.name;
         info.created = record.created;
-        info.command.clone_from(&description.command);
-        info.limits = description.limits.clone();
-        let running = run.is_some();
+        info.command = description.command;
+        info.limits = description.limits;
         info.detached = Some(DetachedInfo {
             restart: description.restart,
             restarts: kept.as_ref().map_or(0, |kept| kept.restarts),
@@ -312,12 +384,10 @@ impl ContainerInfo {
 }
 
 impl PlaceInfo {
-    fn of(place: &PlaceRecord) -> Self {
-        Self {
-            interface: place.interface.clone(),
-            addresses: place.addresses.clone(),
-            aliases: place.aliases.clone(),
-        }
+    /// With the network's name.
+    fn of(place: PlaceRecord) -> (String, Self) {
+        let PlaceRecord { network, interface, addresses, aliases, .. } = place;
+        (network, Self { interface, addresses, aliases })
     }
 }
 
@@ -325,19 +395,6 @@ impl PlaceInfo {
 /// namespace, its oldest process.
 pub(crate) fn first_process(group: &Cgroup) -> Option<u32> {
     first_of(group.pids().ok()?)
-}
-
-/// The same of a group that was looked at, where it is perhaps known already.
-fn first_seen(group: &str, seen: Glance, known: Option<u32>) -> Option<u32> {
-    // One that is in the group is not another's, whose number it may be elsewhere.
-    if let Some(known) = known.filter(|known| seen.pids.contains(known)) {
-        return Some(known);
-    }
-    match seen.pids.is_empty() && seen.state.populated {
-        // It has made groups of its own.
-        true => Cgroup::open(group).ok().as_ref().and_then(first_process),
-        false => first_of(seen.pids),
-    }
 }
 
 fn first_of(mut pids: Vec<u32>) -> Option<u32> {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::{fs, io};
 
 use isolate_cgroups::Limits;
 use isolate_namespaces::{Namespace, Signal};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::mount::MountInfo;
@@ -30,6 +31,9 @@ pub(crate) struct Record {
     #[serde(default)]
     pub called: Option<String>,
     pub owner: u32,
+    /// The pid namespace that its keeper counts processes in.
+    #[serde(default)]
+    pub counted: Option<u64>,
     #[serde(default)]
     pub hostname: String,
     /// Seconds since 1970.
@@ -112,6 +116,7 @@ impl Record {
             name: name.to_owned(),
             called: None,
             owner: std::process::id(),
+            counted: None,
             hostname: name.to_owned(),
             created: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
             command: Vec::new(),
@@ -154,8 +159,7 @@ impl Record {
     /// Written aside and renamed: a reader sees the old or the new.
     pub(crate) fn write(&self, directory: &Path) -> Result<()> {
         let (path, aside) = (directory.join("record"), directory.join("record.new"));
-        let written = serde_json::to_vec_pretty(self)
-            .map_err(Into::into)
+        let written = text(self, &Self::new("", String::new()))
             .and_then(|text| private(&aside)?.write_all(&text))
             .and_then(|()| fs::rename(&aside, &path));
         written.map_err(|e| Error::io(path.display(), &e))
@@ -164,7 +168,7 @@ impl Record {
     /// The record in a container's directory; `None` if there is none yet. One that is damaged, or of another version of this
     /// crate, is an error: what it says cannot be taken back by this one.
     pub(crate) fn read(directory: &Path) -> io::Result<Option<Self>> {
-        let text = match fs::read(directory.join("record")) {
+        let text = match read(&directory.join("record")) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
@@ -174,6 +178,40 @@ impl Record {
         }
         Err(io::Error::new(io::ErrorKind::Unsupported, format!("version {} of the record", record.version)))
     }
+}
+
+/// A record as JSON, without what is null in it as in a blank one: half of all there is to read. So what is null in a blank one of this
+/// version is in those of later ones.
+pub(crate) fn text<T: Serialize>(record: &T, blank: &T) -> io::Result<Vec<u8>> {
+    fn strip(value: &mut Value, blank: &Value) {
+        let (Value::Object(values), Value::Object(blank)) = (value, blank) else { return };
+        values.retain(|name, value| {
+            let blank = blank.get(name);
+            blank.into_iter().for_each(|blank| strip(value, blank));
+            !(value.is_null() && blank.is_some_and(Value::is_null))
+        });
+    }
+    let mut value = serde_json::to_value(record)?;
+    strip(&mut value, &serde_json::to_value(blank)?);
+    Ok(serde_json::to_vec(&value)?)
+}
+
+/// This process's pid namespace, if the kernel tells: what numbers mean depends on it.
+pub(crate) fn counted_here() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino())
+}
+
+/// A file that nobody writes to once it is there; one that is short by one call.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let mut short = [0; 4096];
+    let got = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut short))?;
+    let mut text = short[..got].to_vec();
+    // A regular file gives what it has.
+    if got == short.len() {
+        file.read_to_end(&mut text)?;
+    }
+    Ok(text)
 }
 
 /// A file for its owner only, whatever the umask is.

@@ -26,7 +26,7 @@ use crate::pasta;
 use crate::plan::Plan;
 use crate::pod;
 use crate::ports;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::rootfs::{self, Quota};
 use crate::store::{Guard, Store};
 use crate::sweep;
@@ -145,6 +145,7 @@ pub(crate) fn begin(
     };
     let mut record = Record::new(key, group.clone());
     record.called = before.map(|_| name.to_owned());
+    record.counted = before.and_then(|_| record::counted_here());
     let hostname = builder.hostname.as_deref().unwrap_or(name);
     hostname.clone_into(&mut record.hostname);
     record.published = published.iter().map(ToString::to_string).collect();

@@ -11,7 +11,6 @@
 //! /run/isolate/pools/ID                  held by a process that has places ready, and ids for them
 //! ```
 
-use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -150,17 +149,14 @@ impl Store {
     pub(crate) fn records(&self) -> Vec<Record> {
         let entries = fs::read_dir(self.containers()).into_iter().flatten().flatten();
         let paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-        parallel::map(&paths, |path| Record::read(path).ok().flatten()).into_iter().flatten().collect()
+        parallel::map(paths, |path| Record::read(&path).ok().flatten()).into_iter().flatten().collect()
     }
 
-    /// The names of the containers whose lock nobody holds.
-    pub(crate) fn unowned(&self, guard: &Guard) -> Result<BTreeSet<String>> {
+    /// The names of all containers that have a directory here.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
         let directory = self.containers();
         let entries = fs::read_dir(&directory).map_err(|e| Error::io(directory.display(), &e))?;
-        let names: Vec<_> =
-            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        let unowned = parallel::map(&names, |name| self.is_unowned(guard, name));
-        Ok(names.into_iter().zip(unowned).filter_map(|(name, unowned)| unowned.then_some(name)).collect())
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     /// Whether there is a container of this name whose lock nobody holds.

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use isolate_cgroups::{Cgroup, Limits};
+use isolate_cgroups::{Cgroup, ErrorKind, Glance, Limits};
 
 use crate::child::{Waiting, eventually, on_either_host, unique};
 
 on_either_host! {
     a_frozen_group_stands_still_until_it_is_thawed => frozen;
+    a_glance_sees_who_is_in_a_group_and_whether_they_stand_still => glance;
     an_empty_group_freezes_and_thaws_at_once => empty;
     a_tree_that_goes_on_forking_is_killed_whole => bomb;
     a_frozen_group_can_be_killed_and_removed => frozen_removed;
@@ -46,6 +47,27 @@ fn frozen() {
     group.thaw().unwrap();
     assert!(runs(&group), "and goes on after");
     group.remove().unwrap();
+}
+
+fn glance() {
+    let glance = Glance::new().unwrap();
+    let name = unique();
+    let error = glance.state(&name).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains(&name), "{error}");
+    assert_eq!(glance.state("../a").unwrap_err().kind(), ErrorKind::InvalidInput);
+    let group = Cgroup::create(&name).unwrap();
+    assert!(!glance.state(&name).unwrap().populated && glance.pids(&name).unwrap().is_empty());
+    let waiting = Waiting::in_group(&group, "");
+    assert!(glance.state(&name).unwrap().populated && !glance.state(&name).unwrap().frozen);
+    assert_eq!(glance.pids(&name).unwrap(), group.pids().unwrap());
+    assert_eq!(glance.pids(group.path()).unwrap().len(), 1);
+    group.freeze().unwrap();
+    assert!(eventually(|| glance.state(&name).unwrap().frozen));
+    group.thaw().unwrap();
+    assert!(waiting.run().success());
+    group.remove().unwrap();
+    assert_eq!(glance.state(&name).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 fn empty() {

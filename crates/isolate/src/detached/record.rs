@@ -25,7 +25,7 @@ use crate::builder::ContainerBuilder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mount;
 use crate::parallel;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::recorded::Recorded;
 use crate::store;
 
@@ -111,8 +111,8 @@ impl DetachedRecord {
     pub(crate) fn write(&self, directory: &Path) -> Result<()> {
         let (path, aside) = (directory.join("record"), directory.join("record.new"));
         let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside);
-        let written = serde_json::to_vec_pretty(self)
-            .map_err(Into::into)
+        let blank = Self::new("", String::new(), ContainerBuilder::new());
+        let written = record::text(self, &blank)
             .and_then(|text| open()?.write_all(&text))
             .and_then(|()| fs::rename(&aside, &path));
         written.map_err(|e: io::Error| Error::io(path.display(), &e))
@@ -122,7 +122,7 @@ impl DetachedRecord {
     pub(crate) fn read(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join("record");
         let failed = |e: &io::Error| Error::io(path.display(), e);
-        let text = match fs::read(&path) {
+        let text = match record::read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|e| failed(&e))?,
         };
@@ -144,10 +144,10 @@ impl DetachedRecord {
     /// What its keeper has written down last. `None`: nothing yet.
     pub(crate) fn state(&self) -> Result<Option<KeptState>> {
         let path = directory(&self.name)?.join("keeper/state");
-        match fs::read_to_string(&path) {
+        match record::read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io(path.display(), &e)),
-            Ok(text) => Ok(Some(text.parse()?)),
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).parse()?)),
         }
     }
 
@@ -199,18 +199,14 @@ pub(crate) fn find(name: &str) -> Result<Option<DetachedRecord>> {
 /// Those that are there as a whole. A user without a place for them has none.
 pub(crate) fn records() -> Result<Vec<DetachedRecord>> {
     loop {
-        let paths = directories()?;
-        let read = parallel::map(&paths, |path| DetachedRecord::read(path));
-        let mut all = BTreeMap::new();
-        let mut moved = false;
-        for (path, record) in paths.iter().zip(read) {
-            match record {
-                Ok(Some(record)) if record.whole => _ = all.insert(record.id.clone(), record),
-                // Removed, or called otherwise by now, and perhaps missed so.
-                Ok(None) => moved |= !path.exists(),
-                _ => {}
-            }
-        }
+        let read = parallel::map(directories()?, |path| match DetachedRecord::read(&path) {
+            // Removed, or called otherwise by now, and perhaps missed so.
+            Ok(None) if !path.exists() => Err(()),
+            read => Ok(read.ok().flatten()),
+        });
+        let moved = read.iter().any(std::result::Result::is_err);
+        let whole = read.into_iter().flatten().flatten().filter(|record| record.whole);
+        let all: BTreeMap<_, _> = whole.map(|record| (record.id.clone(), record)).collect();
         if !moved {
             return Ok(all.into_values().collect());
         }
@@ -250,4 +246,32 @@ pub(crate) fn make(name: &str) -> Result<(PathBuf, File)> {
 pub(crate) fn taken() -> Error {
     Error::new(ErrorKind::AlreadyExists, "the name is in use")
         .with_hint("another container has it; choose another name or remove that container")
+}
+
+#[cfg(test)]
+mod tests {
+    use isolate_cgroups::{Bytes, Limits};
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_what_is_not_said_is_not_written() {
+        let directory = std::env::temp_dir().join(format!("detached-record-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let name = directory.file_name().unwrap().to_str().unwrap();
+        let written = |builder: ContainerBuilder| {
+            let record = DetachedRecord::new(name, "0123456789ab".into(), builder);
+            record.write(&directory).unwrap();
+            let read = DetachedRecord::read(&directory).unwrap().unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), serde_json::to_value(record).unwrap());
+            fs::read_to_string(directory.join("record")).unwrap()
+        };
+        let plain = written(ContainerBuilder::new().label("stage", "null"));
+        assert!(plain.contains("\"stage\":\"null\"") && !plain.contains("memory"), "{plain}");
+        // What is null, and is not so unless it is said, stays.
+        let open = ContainerBuilder::new().seccomp_unconfined().hostname("h");
+        let said = written(open.limits(Limits::new().memory(Bytes::mib(8)).cpus(0.5)));
+        assert!(said.contains("\"seccomp\":null") && said.contains("\"memory\":8388608"), "{said}");
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }
