@@ -211,8 +211,8 @@ pub(crate) fn all() -> Result<Vec<Known>> {
     drop(guard);
     let mut all: Vec<_> = lasting.into_values().chain(owned.into_iter().flatten()).collect();
     all.sort_by(|a, b| a.name().cmp(b.name()));
-    let view = View::new(store);
-    parallel::map(all, |found| found.known(&view)).into_iter().collect()
+    let from = Vantage::new(store);
+    parallel::map(all, |found| found.known(&from)).into_iter().collect()
 }
 
 /// One of them, by its name.
@@ -223,25 +223,26 @@ pub(crate) fn one(name: &str) -> Result<Option<Known>> {
     let key = record.as_ref().map_or(name, |record| &record.id);
     let state = store.container(key);
     let run = Record::read(&state).map_err(|e| Error::io(state.display(), &e))?;
-    let dead = store.is_unowned(&guard, key);
-    drop(guard);
     let run = run.map(Box::new);
     let found = match record {
         Some(record) => Some(Found::Lasting(Box::new(record), run)),
-        None => run.filter(|run| run.called.is_none()).map(|run| Found::Owned(run, dead)),
+        None => run
+            .filter(|run| run.called.is_none())
+            .map(|run| Found::Owned(run, store.is_unowned(&guard, name))),
     };
-    found.map(|found| found.known(&View::new(store))).transpose()
+    drop(guard);
+    found.map(|found| found.known(&Vantage::new(store))).transpose()
 }
 
 /// Where from containers are looked at.
-struct View {
+struct Vantage {
     store: Store,
     groups: Option<Glance>,
     /// The caller's pid namespace.
     here: Option<u64>,
 }
 
-impl View {
+impl Vantage {
     fn new(store: Store) -> Self {
         Self { store, groups: Glance::new().ok(), here: record::counted_here() }
     }
@@ -289,23 +290,23 @@ impl Found {
         }
     }
 
-    fn known(self, view: &View) -> Result<Known> {
+    fn known(self, from: &Vantage) -> Result<Known> {
         match self {
             Self::Lasting(record, run) => {
                 let shares = record.shares.clone();
-                let mut run = run.map(|run| (view.state(&run), *run));
+                let mut run = run.map(|run| (from.state(&run), *run));
                 // What runs has an owner.
                 if let Some((GroupState { populated: false, .. }, ended)) = &run {
-                    let _guard = view.store.lock()?;
-                    let owned = view.store.is_owned(&ended.name);
+                    let _guard = from.store.lock()?;
+                    let owned = from.store.is_owned(&ended.name);
                     run = run.filter(|_| owned);
                 }
-                Ok((ContainerInfo::of_detached(*record, run, view)?, shares))
+                Ok((ContainerInfo::of_detached(*record, run, from)?, shares))
             }
             Self::Owned(run, dead) => {
                 let shares = run.is_pod.then(|| run.shares.clone());
-                let now = if dead { GroupState::default() } else { view.state(&run) };
-                let mut info = ContainerInfo::of(*run, now, None, view);
+                let now = if dead { GroupState::default() } else { from.state(&run) };
+                let mut info = ContainerInfo::of(*run, now, None, from);
                 if dead {
                     info.state = State::Ended;
                 }
@@ -317,7 +318,7 @@ impl Found {
 
 impl ContainerInfo {
     /// `told` is the number of its first process, if its keeper has told.
-    fn of(record: Record, now: GroupState, told: Option<u32>, view: &View) -> Self {
+    fn of(record: Record, now: GroupState, told: Option<u32>, from: &Vantage) -> Self {
         let state = match now {
             GroupState { populated: false, .. } => State::Created,
             GroupState { frozen: true, .. } => State::Paused,
@@ -327,7 +328,7 @@ impl ContainerInfo {
             name: record.called().to_owned(),
             id: record.id().to_owned(),
             state,
-            pid: now.populated.then(|| view.first(&record, told)).flatten(),
+            pid: now.populated.then(|| from.first(&record, told)).flatten(),
             created: record.created,
             command: record.command,
             image: record.source,
@@ -346,12 +347,16 @@ impl ContainerInfo {
     }
 
     /// With its run, while somebody owns that.
-    fn of_detached(record: DetachedRecord, run: Option<(GroupState, Record)>, view: &View) -> Result<Self> {
+    fn of_detached(
+        record: DetachedRecord,
+        run: Option<(GroupState, Record)>,
+        from: &Vantage,
+    ) -> Result<Self> {
         let kept = record.state()?;
         let running = run.is_some();
         let mut info = match run {
-            Some((now, run)) => Self::of(run, now, kept.as_ref().and_then(|kept| kept.pid), view),
-            None => Self::of(record.as_run(), GroupState::default(), None, view),
+            Some((now, run)) => Self::of(run, now, kept.as_ref().and_then(|kept| kept.pid), from),
+            None => Self::of(record.as_run(), GroupState::default(), None, from),
         };
         let restarting = kept.as_ref().is_some_and(|kept| kept.status == KeptStatus::Restarting);
         info.state = match running {

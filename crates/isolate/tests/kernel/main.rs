@@ -12,6 +12,7 @@ mod copies;
 mod crowd;
 mod cycles;
 mod detached;
+mod elsewhere;
 mod errors;
 mod exec;
 #[cfg(target_arch = "x86_64")]
