@@ -49,6 +49,11 @@ fn printed_in(container: &Detached, script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Makes a file that the container waits for. With what ends then, whoever made it may be killed.
+fn touch(container: &Detached, path: &str) {
+    container.exec("touch").unwrap().arg(path).status().unwrap();
+}
+
 #[test]
 fn what_it_wrote_its_name_and_its_id_are_there_at_the_next_start() {
     kernel_test(NEEDS, || {
@@ -195,7 +200,7 @@ fn it_goes_on_when_who_started_it_is_gone() {
         assert_eq!(left.wait_timeout(Duration::from_millis(100)).unwrap(), None);
         assert_eq!(isolate::sweep().unwrap(), Vec::<String>::new(), "it is owned: by its keeper");
         assert_eq!(state("left"), State::Running);
-        printed_in(&left, "touch /tmp/end");
+        touch(&left, "/tmp/end");
         assert_eq!(other.wait().unwrap(), Outcome::Exited(7));
         assert!(oom.wait().is_ok());
         let (outcome, usage) = left.outcome().unwrap().unwrap();

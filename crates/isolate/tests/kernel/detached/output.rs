@@ -8,7 +8,7 @@ use isolate::namespaces::Output;
 use isolate::{Container, ErrorKind, Outcome, Restart, Signal, WindowSize};
 use testkit::kernel_test;
 
-use super::{GRACE, created, patience, printed_in, wait_for_log};
+use super::{GRACE, created, patience, touch, wait_for_log};
 use crate::common::{NEEDS, OnDisk, until};
 
 #[test]
@@ -80,7 +80,7 @@ fn its_log_can_be_followed_and_cut() {
             move || logs.map(|line| line.unwrap().bytes).collect::<Vec<_>>()
         });
         std::thread::sleep(Duration::from_millis(100));
-        printed_in(&count, "touch /tmp/go");
+        touch(&count, "/tmp/go");
         assert_eq!(follower.join().unwrap(), [&b"3\n"[..], b"4\n", b"5"]);
         count.remove().unwrap();
     });
